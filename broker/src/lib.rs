@@ -1,0 +1,1 @@
+//! The embedded broker: a durable single-node Kafka-compatible log.

@@ -1,0 +1,1 @@
+//! Kafka to Arrow, and data sets into Kafka.

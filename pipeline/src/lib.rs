@@ -1,0 +1,1 @@
+//! pipeline.toml, the run loop, progress and metrics.

@@ -1,0 +1,2 @@
+//! A data lake small enough to jump into.
+fn main() {}

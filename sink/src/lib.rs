@@ -1,0 +1,1 @@
+//! Arrow to Parquet tables, committed together with the offsets.

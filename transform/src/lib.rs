@@ -1,0 +1,1 @@
+//! SQL by Polars on Arrow batches.
