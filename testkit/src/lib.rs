@@ -1,1 +1,20 @@
 //! What the tests of several crates need: brokers, topics and records.
+//!
+//! ```text
+//! Embedded::start()  the embedded broker ──┐
+//!                                          ├─► brokers() ─► topics::create ─► records::produce ─► records::consume_all
+//! Apache::shared()   a real Apache Kafka ──┘
+//! ```
+//!
+//! Everything here blocks, needs no runtime of the caller's, and panics with what went wrong: in a test that
+//! is the message to read. The one exception is a missing Java or Maven, see [`Apache`].
+//!
+//! Tests share brokers, so each test takes its own names from [`topics::unique`].
+
+pub mod apache;
+pub mod records;
+pub mod topics;
+
+pub use apache::Apache;
+pub use records::{Record, consume_all, flights, produce};
+pub use topics::unique;
