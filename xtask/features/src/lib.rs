@@ -1,0 +1,1 @@
+//! Empty: the dependencies of this crate are its purpose. See `.config/hakari.toml`.
