@@ -1,0 +1,267 @@
+//! Column buffers that can be cut back.
+//!
+//! Arrow's own builders only grow; these also truncate, to any length and at any depth, which is how a record that
+//! does not fit leaves nothing behind. Finishing moves the buffers into Arrow arrays without copying.
+//!
+//! An object's columns are one value longer once their field was read: so "was this field there already?" needs no
+//! further bookkeeping than the columns' lengths.
+
+use std::collections::HashMap;
+use std::mem::take;
+use std::sync::Arc;
+
+use arrow::array::{
+    ArrayRef, ArrowPrimitiveType, BooleanArray, ListArray, NullBufferBuilder, PrimitiveArray, StringArray,
+    StructArray, types::*,
+};
+use arrow::buffer::{Buffer, NullBuffer, OffsetBuffer};
+use arrow::datatypes::{FieldRef, Fields};
+
+use crate::schema::{FieldDecl, Kind, ValueDecl, arrow_fields, list_field};
+
+/// The buffers of one declared value.
+#[derive(Debug)]
+pub(super) struct Column {
+    pub(super) values: Values,
+    pub(super) nullable: bool,
+    validity: NullBufferBuilder,
+}
+
+#[derive(Debug)]
+pub(super) enum Values {
+    Bool(Vec<bool>),
+    Int32(Vec<i32>),
+    Int64(Vec<i64>),
+    Float64(Vec<f64>),
+    Timestamp(Vec<i64>),
+    Date(Vec<i32>),
+    String(Text),
+    Json(Text),
+    Struct(Object),
+    List(List),
+}
+
+/// Strings behind one another.
+#[derive(Debug)]
+pub(super) struct Text {
+    bytes: Vec<u8>,
+    ends: Offsets,
+}
+
+/// Lists behind one another: the elements of all of them in one column.
+#[derive(Debug)]
+pub(super) struct List {
+    field: FieldRef,
+    pub(super) elements: Box<Column>,
+    ends: Offsets,
+}
+
+/// Arrow's offsets: where each value ends, behind a leading 0.
+#[derive(Debug)]
+struct Offsets(Vec<i32>);
+
+/// The fields of an object, each with its column.
+#[derive(Debug)]
+pub(super) struct Object {
+    fields: Fields,
+    /// The object's own path with a dot behind it; empty for the record.
+    pub(super) path: String,
+    names: Vec<Box<str>>,
+    pub(super) columns: Vec<Column>,
+    by_name: HashMap<Box<str>, usize>,
+    /// Of each field (and, at the end, of the object's beginning), which field followed it last time.
+    followers: Vec<usize>,
+}
+
+impl Column {
+    fn new(value: &ValueDecl, path: &str) -> Self {
+        let values = match &value.kind {
+            Kind::Bool => Values::Bool(Vec::new()),
+            Kind::Int32 => Values::Int32(Vec::new()),
+            Kind::Int64 => Values::Int64(Vec::new()),
+            Kind::Float64 => Values::Float64(Vec::new()),
+            Kind::Timestamp => Values::Timestamp(Vec::new()),
+            Kind::Date => Values::Date(Vec::new()),
+            Kind::String => Values::String(Text::new()),
+            Kind::Json => Values::Json(Text::new()),
+            Kind::Struct(fields) => Values::Struct(Object::new(fields, &format!("{path}."))),
+            Kind::List(element) => Values::List(List {
+                field: Arc::new(list_field(element)),
+                elements: Box::new(Column::new(element, &format!("{path}[]"))),
+                ends: Offsets::new(),
+            }),
+        };
+        Self { values, nullable: value.nullable, validity: NullBufferBuilder::new(0) }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.validity.len()
+    }
+
+    /// Marks the value that was just appended to `values` as there.
+    pub(super) fn mark_valid(&mut self) {
+        self.validity.append_non_null();
+    }
+
+    /// Appends a null, whether or not the column is nullable: below a null object every column has one.
+    pub(super) fn append_null(&mut self) {
+        match &mut self.values {
+            Values::Bool(values) => values.push(false),
+            Values::Int32(values) | Values::Date(values) => values.push(0),
+            Values::Int64(values) | Values::Timestamp(values) => values.push(0),
+            Values::Float64(values) => values.push(0.0),
+            Values::String(text) | Values::Json(text) => text.push(""),
+            Values::Struct(object) => object.columns.iter_mut().for_each(Column::append_null),
+            Values::List(list) => list.end(),
+        }
+        self.validity.append_null();
+    }
+
+    /// Makes room for so many more rows.
+    fn reserve(&mut self, rows: usize) {
+        match &mut self.values {
+            Values::Bool(values) => values.reserve(rows),
+            Values::Int32(values) | Values::Date(values) => values.reserve(rows),
+            Values::Int64(values) | Values::Timestamp(values) => values.reserve(rows),
+            Values::Float64(values) => values.reserve(rows),
+            Values::String(text) | Values::Json(text) => text.ends.0.reserve(rows),
+            Values::Struct(object) => object.reserve(rows),
+            Values::List(list) => list.ends.0.reserve(rows),
+        }
+    }
+
+    /// Cuts back to `len` values, from any state that is no shorter: half a list, some fields of an object.
+    fn truncate(&mut self, len: usize) {
+        match &mut self.values {
+            Values::Bool(values) => values.truncate(len),
+            Values::Int32(values) | Values::Date(values) => values.truncate(len),
+            Values::Int64(values) | Values::Timestamp(values) => values.truncate(len),
+            Values::Float64(values) => values.truncate(len),
+            Values::String(text) | Values::Json(text) => text.bytes.truncate(text.ends.truncate(len)),
+            Values::Struct(object) => object.truncate(len),
+            Values::List(list) => list.elements.truncate(list.ends.truncate(len)),
+        }
+        self.validity.truncate(len);
+    }
+
+    /// The values as an Arrow array; the column is empty again.
+    fn finish(&mut self) -> ArrayRef {
+        let nulls = self.validity.finish();
+        // What is null in a column that is not nullable lies below a null object, which masks it.
+        let nulls = if self.nullable { nulls } else { None };
+        match &mut self.values {
+            Values::Bool(values) => Arc::new(BooleanArray::new(take(values).into(), nulls)),
+            Values::Int32(values) => primitive::<Int32Type>(values, nulls),
+            Values::Int64(values) => primitive::<Int64Type>(values, nulls),
+            Values::Float64(values) => primitive::<Float64Type>(values, nulls),
+            Values::Date(values) => primitive::<Date32Type>(values, nulls),
+            Values::Timestamp(values) => {
+                let array = PrimitiveArray::<TimestampMicrosecondType>::new(take(values).into(), nulls);
+                Arc::new(array.with_timezone("UTC"))
+            }
+            Values::String(text) | Values::Json(text) => Arc::new(text.finish(nulls)),
+            Values::Struct(object) => {
+                Arc::new(StructArray::new(object.fields.clone(), object.finish_columns(), nulls))
+            }
+            Values::List(list) => {
+                let (ends, elements) = (list.ends.finish(), list.elements.finish());
+                Arc::new(ListArray::new(list.field.clone(), ends, elements, nulls))
+            }
+        }
+    }
+}
+
+fn primitive<T: ArrowPrimitiveType>(values: &mut Vec<T::Native>, nulls: Option<NullBuffer>) -> ArrayRef {
+    Arc::new(PrimitiveArray::<T>::new(take(values).into(), nulls))
+}
+
+impl Text {
+    fn new() -> Self {
+        Self { bytes: Vec::new(), ends: Offsets::new() }
+    }
+
+    pub(super) fn push(&mut self, text: &str) {
+        self.bytes.extend_from_slice(text.as_bytes());
+        self.ends.push(self.bytes.len());
+    }
+
+    fn finish(&mut self, nulls: Option<NullBuffer>) -> StringArray {
+        StringArray::new(self.ends.finish(), Buffer::from_vec(take(&mut self.bytes)), nulls)
+    }
+}
+
+impl List {
+    /// Ends a list behind the elements that were appended since the last one.
+    pub(super) fn end(&mut self) {
+        self.ends.push(self.elements.len());
+    }
+}
+
+impl Offsets {
+    fn new() -> Self {
+        Self(vec![0])
+    }
+
+    fn push(&mut self, end: usize) {
+        // A column holds no more bytes or elements than its raw batch has bytes, and those are within i32.
+        debug_assert!(i32::try_from(end).is_ok());
+        self.0.push(end as i32);
+    }
+
+    /// Keeps `len` values, and returns where the last of them ends.
+    fn truncate(&mut self, len: usize) -> usize {
+        self.0.truncate(len + 1);
+        self.0.last().map_or(0, |end| *end as usize)
+    }
+
+    fn finish(&mut self) -> OffsetBuffer<i32> {
+        OffsetBuffer::new(std::mem::replace(&mut self.0, vec![0]).into())
+    }
+}
+
+impl Object {
+    /// An object with these fields; `path` is what stands before their names.
+    pub(super) fn new(fields: &[FieldDecl], path: &str) -> Self {
+        let names: Vec<Box<str>> = fields.iter().map(|field| field.name.as_str().into()).collect();
+        let column = |field: &FieldDecl| Column::new(&field.value, &format!("{path}{}", field.name));
+        Self {
+            fields: arrow_fields(fields),
+            path: path.to_owned(),
+            columns: fields.iter().map(column).collect(),
+            by_name: names.iter().cloned().zip(0..).collect(),
+            // At first, the fields are expected as they are declared.
+            followers: (1..=names.len()).chain([0]).collect(),
+            names,
+        }
+    }
+
+    pub(super) fn name(&self, index: usize) -> &str {
+        &self.names[index]
+    }
+
+    /// The index of the field called `name`. `before` is the index of the field read before it, and `None` at the
+    /// object's beginning: records of one producer have their fields in one order, so it is most likely the field that
+    /// followed last time, and one comparison finds it.
+    pub(super) fn find(&mut self, name: &str, before: Option<usize>) -> Option<usize> {
+        let before = before.unwrap_or(self.names.len());
+        let guess = self.followers[before];
+        if self.names.get(guess).is_some_and(|guessed| **guessed == *name) {
+            return Some(guess);
+        }
+        let index = *self.by_name.get(name)?;
+        self.followers[before] = index;
+        Some(index)
+    }
+
+    pub(super) fn reserve(&mut self, rows: usize) {
+        self.columns.iter_mut().for_each(|column| column.reserve(rows));
+    }
+
+    pub(super) fn truncate(&mut self, len: usize) {
+        self.columns.iter_mut().for_each(|column| column.truncate(len));
+    }
+
+    pub(super) fn finish_columns(&mut self) -> Vec<ArrayRef> {
+        self.columns.iter_mut().map(Column::finish).collect()
+    }
+}

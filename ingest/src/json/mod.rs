@@ -1,0 +1,152 @@
+//! JSON records to Arrow columns, straight from bytes.
+//!
+//! ```text
+//! RawBatch --record--> serde_json's tokens --visit--> column buffers --finish--> Batch.rows
+//!                             |                            ^
+//!                             +-- does not fit: truncate --+--> Batch.rejected
+//! ```
+//!
+//! The [`Decoder`] walks each record once, led by the schema, and appends values to the buffers of the columns; no
+//! tree of the record is ever built and nothing is allocated for a record that fits. When a record does not fit, all
+//! buffers are cut back to where they were before it, nested ones included, so it leaves nothing behind; its raw bytes
+//! and a reason such as ``field `a.b[2].c`: expected int64, found string "x"`` become a rejected row, and the batch
+//! goes on.
+//!
+//! # What fits
+//! - The value is one JSON object in UTF-8 (RFC 8259), with whitespace around it and nothing else. A leading byte
+//!   order mark is ignored, as RFC 8259 allows. No value (a tombstone) and an empty value are rejected.
+//! - **Missing and null** are the same: a null, or a rejection where the field is `not null`.
+//! - **Duplicate names** of declared fields within one object are rejected, for readers disagree on which one counts.
+//! - **Unknown fields** are skipped and counted ([`Decoder::unknown_fields`]), or rejected, as [`UnknownFields`] says.
+//! - **Integers** have no fraction and no exponent: `1.0` and `1e0` are not integers, and neither is `"1"`. Beyond the
+//!   type's range they are rejected. (`-0` is 0; the reader does not tell `-0.0` from it.)
+//! - **float64** takes any number, and the nearest double to it; beyond the range of doubles it is rejected. An integer
+//!   is a number too.
+//! - **timestamp** takes an RFC 3339 string, in which an offset (`Z`, `+01:00`) must stand and digits beyond
+//!   microseconds are cut off, or integer milliseconds since 1970. Both must lie within the years that calendars
+//!   compute with (see [`scalar`]).
+//! - **date** takes `YYYY-MM-DD`.
+//! - **json** takes anything that nests no deeper than other readers follow ([`MAX_JSON_DEPTH`]), and keeps its text
+//!   as it stands, without the whitespace around it. What is inside is not looked at: duplicates, numbers of any size.
+//! - **Depth** is bounded by the schema, whose depth is; skipped values are walked without recursion. The reader itself
+//!   gives up at 128 levels.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch};
+use arrow::datatypes::{Schema, SchemaRef};
+use puddle_types::{Batch, metadata};
+use serde_json::Deserializer;
+
+use self::column::Object;
+use self::context::Context;
+use self::origin::Origin;
+use self::reason::Problem;
+use self::rejected::Rejected;
+use self::visit::RecordSeed;
+use crate::UnknownFields;
+use crate::raw::{RawBatch, RawRecord};
+use crate::schema::SchemaDecl;
+
+mod column;
+mod context;
+mod origin;
+mod reason;
+mod rejected;
+pub mod scalar;
+mod visit;
+
+pub use visit::MAX_JSON_DEPTH;
+
+/// Decodes the JSON records of raw batches by a schema.
+#[derive(Debug)]
+pub struct Decoder {
+    schema: SchemaRef,
+    record: Object,
+    context: Context,
+}
+
+/// The fields that were skipped because the schema does not declare them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unknown<'a> {
+    /// How many, over all records read so far, rejected ones included.
+    pub count: u64,
+    /// The path of the first one.
+    pub first: Option<&'a str>,
+}
+
+impl Decoder {
+    /// A decoder of records with these fields.
+    pub fn new(schema: &SchemaDecl, unknown_fields: UnknownFields) -> Self {
+        let mut fields: Vec<_> = schema.to_arrow().fields().iter().cloned().collect();
+        fields.extend(metadata::fields().into_iter().map(Arc::new));
+        Self {
+            schema: Arc::new(Schema::new(fields)),
+            record: Object::new(schema.fields(), ""),
+            context: Context::new(unknown_fields),
+        }
+    }
+
+    /// The schema of [`Batch::rows`]: the declared fields, then the metadata columns.
+    pub fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// The undeclared fields met so far.
+    pub fn unknown_fields(&self) -> Unknown<'_> {
+        Unknown { count: self.context.unknown, first: self.context.first_unknown.as_deref() }
+    }
+
+    /// Decodes a raw batch. Every record of it becomes either a row or a rejected row.
+    pub fn decode(&mut self, raw: &RawBatch) -> Batch {
+        self.record.reserve(raw.len());
+        let mut origin = Origin::with_capacity(raw.len());
+        let mut rejected = Rejected::new();
+        for record in raw.records() {
+            match self.decode_record(&record) {
+                Ok(()) => origin.push(&record),
+                Err(problem) => {
+                    self.record.truncate(origin.len());
+                    rejected.push(&record, &problem.to_string());
+                }
+            }
+        }
+        Batch {
+            partition: raw.partition.clone(),
+            generation: raw.generation,
+            from: raw.from,
+            next: raw.next,
+            rows: self.finish(origin, raw),
+            rejected: rejected.finish(&raw.partition),
+            last: raw.records().next_back().map(|record| record.fingerprint()),
+            bytes: raw.bytes(),
+        }
+    }
+
+    /// Appends the record's fields to the columns; on an error the columns are left in any state.
+    fn decode_record(&mut self, record: &RawRecord<'_>) -> Result<(), Problem> {
+        let value = record.value.ok_or_else(|| Problem::new("tombstone: the record has no value"))?;
+        if value.is_empty() {
+            return Err(Problem::new("empty value"));
+        }
+        // Checked once as a whole, which is faster than string by string and covers what is skipped, too.
+        let text = str::from_utf8(without_bom(value)).map_err(Problem::not_utf8)?;
+        let mut reader = Deserializer::from_str(text);
+        let read = RecordSeed { record: &mut self.record, context: &mut self.context }.read(&mut reader);
+        read.and_then(|()| reader.end()).map_err(|error| {
+            // The visitor leaves a problem when a value did not fit; else the reader itself gave up.
+            self.context.problem.take().unwrap_or_else(|| Problem::not_json(&error))
+        })
+    }
+
+    fn finish(&mut self, origin: Origin, raw: &RawBatch) -> RecordBatch {
+        let mut columns: Vec<ArrayRef> = self.record.finish_columns();
+        columns.extend(origin.finish(&raw.partition));
+        RecordBatch::try_new(self.schema.clone(), columns).expect("columns are built by the schema")
+    }
+}
+
+/// The bytes behind a leading byte order mark, if there is one.
+pub(crate) fn without_bom(value: &[u8]) -> &[u8] {
+    value.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(value)
+}
