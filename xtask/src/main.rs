@@ -1,2 +1,30 @@
-//! Developer commands.
-fn main() {}
+//! Developer commands: `cargo xtask test`, `cargo xtask check`.
+
+mod check;
+mod python;
+mod test;
+mod tools;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Puddle's developer commands")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run every test: pure, in process, against Apache Kafka, and the notebooks
+    Test(test::Args),
+    /// Check format, lints, documentation, licences and duplicate dependencies
+    Check,
+}
+
+fn main() -> anyhow::Result<()> {
+    match Cli::parse().command {
+        Command::Test(args) => test::test(args),
+        Command::Check => check::check(),
+    }
+}

@@ -1,0 +1,40 @@
+//! A Python environment with what the notebooks need, made once for each state of their requirements.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::Context;
+
+use crate::tools::{cache, exists, root, run};
+
+/// Whether Python can make environments here, or the line that gets it.
+pub(crate) fn available() -> Result<(), &'static str> {
+    if exists("python3", "--version") && Command::new("python3").args(["-c", "import ensurepip, venv"]).output().is_ok_and(|o| o.status.success()) {
+        Ok(())
+    } else {
+        Err("Python 3 with venv is missing: sudo apt-get install -y python3 python3-venv")
+    }
+}
+
+/// The interpreter of an environment with `notebooks/requirements.txt` installed.
+pub(crate) fn interpreter() -> anyhow::Result<PathBuf> {
+    let requirements = root().join("notebooks/requirements.txt");
+    let wanted = std::fs::read_to_string(&requirements).context("cannot read notebooks/requirements.txt")?;
+    let folder = cache()?.join("notebooks-venv");
+    let python = folder.join("bin/python");
+    let done = folder.join("installed-requirements.txt");
+    if std::fs::read_to_string(&done).is_ok_and(|installed| installed == wanted) && exists(&python.to_string_lossy(), "--version") {
+        return Ok(python);
+    }
+    run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder))?;
+    run(Command::new(&python).args(["-m", "pip", "install", "--quiet", "--requirement"]).arg(&requirements))?;
+    std::fs::write(&done, wanted)?;
+    Ok(python)
+}
+
+/// Runs a script of the project.
+pub(crate) fn script(python: &Path, script: &str) -> Command {
+    let mut command = Command::new(python);
+    command.arg(root().join(script)).current_dir(root());
+    command
+}

@@ -1,0 +1,89 @@
+//! `cargo xtask test`: every test on its rung, and one count at the end.
+//!
+//! ```text
+//! rungs 1 and 2   cargo test --workspace             pure, and with the embedded broker
+//! rung 3          the same run, with an Apache Kafka started for it
+//! readers         the demo's lake read by DuckDB, pyarrow and the Python Polars
+//! notebooks       run headless on that lake
+//! ```
+
+mod apache;
+mod count;
+
+use std::process::Command;
+
+use anyhow::Context;
+
+use crate::python;
+use crate::tools::{cargo, run};
+use count::Count;
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Only the tests whose name contains this, and neither readers nor notebooks
+    filter: Option<String>,
+}
+
+/// Runs the tests. Where `CI` is `true`, a skipped rung is a failure.
+pub(crate) fn test(args: Args) -> anyhow::Result<()> {
+    let strict = std::env::var("CI").is_ok_and(|ci| ci == "true");
+    let mut count = Count::default();
+    let kafka = match apache::Apache::start()? {
+        Ok(kafka) => Some(kafka),
+        Err(missing) => {
+            skip("Apache Kafka (rung 3)", &missing, strict, &mut count);
+            None
+        }
+    };
+    let mut tests = cargo();
+    tests.args(["test", "--workspace", "--locked", "--no-fail-fast"]).args(args.filter.as_deref());
+    if let Some(kafka) = &kafka {
+        tests.env("PUDDLE_APACHE_KAFKA", kafka.address());
+    }
+    count.add_cargo_test(&mut tests)?;
+    if args.filter.is_none() {
+        match python::available() {
+            Ok(()) => on_the_demos_lake(&mut count)?,
+            Err(missing) => skip("readers and notebooks", missing, strict, &mut count),
+        }
+    }
+    drop(kafka);
+    println!("{} passed, {} failed, {} skipped", count.passed, count.failed, count.skipped);
+    anyhow::ensure!(count.failed == 0, "{} tests failed", count.failed);
+    Ok(())
+}
+
+/// Runs the demo in a folder of its own, then reads what it made as others would.
+fn on_the_demos_lake(count: &mut Count) -> anyhow::Result<()> {
+    let python = python::interpreter()?;
+    let folder = crate::tools::cache()?.join(format!("test-{}", std::process::id()));
+    std::fs::create_dir_all(&folder)?;
+    let result = (|| {
+        run(cargo().args(["build", "--locked", "--package", "puddle"]))?;
+        count.add("demo", run(Command::new(puddle()?).arg("demo").current_dir(&folder)));
+        for script in ["xtask/tests/readers.py", "notebooks/test_notebooks.py"] {
+            let lake = folder.join("lake");
+            count.add(script, run(python::script(&python, script).env("PUDDLE_LAKE", lake)));
+        }
+        Ok(())
+    })();
+    std::fs::remove_dir_all(&folder).context("cannot remove the folder of the demo's lake")?;
+    result
+}
+
+/// The binary that `cargo build` made, which lies beside our own.
+fn puddle() -> anyhow::Result<std::path::PathBuf> {
+    let own = std::env::current_exe()?;
+    let binary = own.with_file_name("puddle");
+    anyhow::ensure!(binary.is_file(), "there is no {} after building it", binary.display());
+    Ok(binary)
+}
+
+fn skip(what: &str, missing: &str, strict: bool, count: &mut Count) {
+    eprintln!("\n**** SKIPPED: {what}\n**** {missing}\n");
+    if strict {
+        count.failed += 1;
+    } else {
+        count.skipped += 1;
+    }
+}
