@@ -7,13 +7,14 @@
 //! A poll loop appends record after record to one buffer, so the raw side of the pipeline allocates per batch and
 //! never per record, and the whole batch moves to the decoding thread as one value.
 
+use std::fmt;
 use std::mem::size_of;
 
 use puddle_types::{Fingerprint, Offset, TopicPartition};
 use xxhash_rust::xxh3::Xxh3;
 
-/// Undecoded records of one partition, in offset order.
-#[derive(Clone, Debug)]
+/// Undecoded records of one partition, in offset order. Its `Debug` shows sizes, never what the records hold.
+#[derive(Clone)]
 pub struct RawBatch {
     /// Where the records came from.
     pub partition: TopicPartition,
@@ -131,6 +132,19 @@ impl RawBatch {
     }
 }
 
+impl fmt::Debug for RawBatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RawBatch")
+            .field("partition", &format_args!("{}", self.partition))
+            .field("generation", &self.generation)
+            .field("from", &self.from)
+            .field("next", &self.next)
+            .field("records", &self.len())
+            .field("bytes", &self.bytes())
+            .finish()
+    }
+}
+
 impl RawRecord<'_> {
     /// What a commit keeps of this record; see [`fingerprint`].
     pub fn fingerprint(&self) -> Fingerprint {
@@ -180,6 +194,14 @@ mod tests {
         assert_eq!(batch.records().collect::<Vec<_>>(), records);
         assert_eq!((batch.len(), batch.bytes(), batch.next), (4, 10, 51));
         assert!(batch.memory() > batch.bytes());
+    }
+
+    #[test]
+    fn debug_does_not_show_what_records_hold() {
+        let mut batch = RawBatch::new(TopicPartition::new("t", 1), 7, 0);
+        batch.push(5, None, Some(b"secret"), Some(b"secret"));
+        let shown = "RawBatch { partition: t-1, generation: 7, from: 0, next: 6, records: 1, bytes: 12 }";
+        assert_eq!(format!("{batch:?}"), shown);
     }
 
     #[test]

@@ -24,6 +24,8 @@ use crate::schema::{FieldDecl, Kind, ValueDecl, arrow_fields, list_field};
 pub(super) struct Column {
     pub(super) values: Values,
     pub(super) nullable: bool,
+    /// How many buffers a null lengthens: one, or those of all fields of an object.
+    pub(super) width: usize,
     validity: NullBufferBuilder,
 }
 
@@ -91,7 +93,11 @@ impl Column {
                 ends: Offsets::new(),
             }),
         };
-        Self { values, nullable: value.nullable, validity: NullBufferBuilder::new(0) }
+        let width = match &values {
+            Values::Struct(object) => 1 + object.columns.iter().map(|column| column.width).sum::<usize>(),
+            _ => 1,
+        };
+        Self { values, nullable: value.nullable, width, validity: NullBufferBuilder::new(0) }
     }
 
     pub(super) fn len(&self) -> usize {

@@ -6,10 +6,16 @@ use super::column::{Column, Object, Values};
 use super::reason::{Found, Problem, cut};
 use crate::UnknownFields;
 
-/// What outlives a record: the policy, what was skipped, and why the record at hand does not fit.
+/// The most nulls that one record may get for values that are not in it. Lists of objects multiply them: without a
+/// bound, a megabyte of `[{},{},{}, ...` with a wide schema would take gigabytes. This many take some 64 MiB.
+pub const MAX_FILLED: usize = 8 << 20;
+
+/// The policy, what was skipped in all records, and what there is to know of the record at hand.
 #[derive(Debug)]
 pub(super) struct Context {
     policy: UnknownFields,
+    /// How many nulls the record at hand was given so far.
+    pub(super) filled: usize,
     pub(super) unknown: u64,
     pub(super) first_unknown: Option<String>,
     pub(super) problem: Option<Problem>,
@@ -17,7 +23,7 @@ pub(super) struct Context {
 
 impl Context {
     pub(super) fn new(policy: UnknownFields) -> Self {
-        Self { policy, unknown: 0, first_unknown: None, problem: None }
+        Self { policy, filled: 0, unknown: 0, first_unknown: None, problem: None }
     }
 
     #[cold]
@@ -29,6 +35,20 @@ impl Context {
     #[cold]
     pub(super) fn mismatch<E: de::Error>(&mut self, column: &Column, found: Found<'_>) -> E {
         self.fail(Problem::mismatch(column.expected(), column.nullable, found))
+    }
+
+    /// Appends a null to a column, if it may have one and the record may have more.
+    pub(super) fn fill<E: de::Error>(&mut self, column: &mut Column, found: Found<'_>) -> Result<(), E> {
+        self.filled += column.width;
+        if !column.nullable {
+            return Err(self.mismatch(column, found));
+        }
+        if self.filled > MAX_FILLED {
+            return Err(self
+                .fail(Problem::new("the record's lists lack too many values to fill them all with nulls")));
+        }
+        column.append_null();
+        Ok(())
     }
 
     #[cold]

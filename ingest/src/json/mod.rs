@@ -23,11 +23,13 @@
 //! - **float64** takes any number, and the nearest double to it; beyond the range of doubles it is rejected. An integer
 //!   is a number too.
 //! - **timestamp** takes an RFC 3339 string, in which an offset (`Z`, `+01:00`) must stand and digits beyond
-//!   microseconds are cut off, or integer milliseconds since 1970. Both must lie within the years that calendars
-//!   compute with (see [`scalar`]).
+//!   microseconds are cut off, or integer milliseconds since 1970 within the years -262143 to 262142, which are those
+//!   that calendar functions compute with.
 //! - **date** takes `YYYY-MM-DD`.
 //! - **json** takes anything that nests no deeper than other readers follow ([`MAX_JSON_DEPTH`]), and keeps its text
 //!   as it stands, without the whitespace around it. What is inside is not looked at: duplicates, numbers of any size.
+//! - **Lists** may lack many values of their objects, but not so many that the nulls in their place fill the memory
+//!   ([`MAX_FILLED`]).
 //! - **Depth** is bounded by the schema, whose depth is; skipped values are walked without recursion. The reader itself
 //!   gives up at 128 levels.
 
@@ -53,9 +55,10 @@ mod context;
 mod origin;
 mod reason;
 mod rejected;
-pub mod scalar;
+mod scalar;
 mod visit;
 
+pub use context::MAX_FILLED;
 pub use visit::MAX_JSON_DEPTH;
 
 /// Decodes the JSON records of raw batches by a schema.
@@ -132,6 +135,7 @@ impl Decoder {
         // Checked once as a whole, which is faster than string by string and covers what is skipped, too.
         let text = str::from_utf8(without_bom(value)).map_err(Problem::not_utf8)?;
         let mut reader = Deserializer::from_str(text);
+        self.context.filled = 0;
         let read = RecordSeed { record: &mut self.record, context: &mut self.context }.read(&mut reader);
         read.and_then(|()| reader.end()).map_err(|error| {
             // The visitor leaves a problem when a value did not fit; else the reader itself gave up.

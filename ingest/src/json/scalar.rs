@@ -13,19 +13,19 @@ const MIN_MILLIS: i64 = DateTime::<Utc>::MIN_UTC.timestamp_millis();
 const MAX_MILLIS: i64 = DateTime::<Utc>::MAX_UTC.timestamp_millis();
 
 /// Microseconds since 1970 of milliseconds since 1970; `None` beyond the calendar.
-pub fn micros_of_millis(millis: i64) -> Option<i64> {
+pub(super) fn micros_of_millis(millis: i64) -> Option<i64> {
     (MIN_MILLIS..=MAX_MILLIS).contains(&millis).then(|| millis * 1000)
 }
 
 /// Microseconds since 1970 of an RFC 3339 timestamp. Digits beyond microseconds are cut off, and a leap second
 /// (`23:59:60`) is the second after it. `None` if the text is no such timestamp.
-pub fn micros_of_rfc3339(text: &str) -> Option<i64> {
+pub(super) fn micros_of_rfc3339(text: &str) -> Option<i64> {
     micros_of_utc(text.as_bytes())
         .or_else(|| DateTime::parse_from_rfc3339(text).ok().map(|time| time.timestamp_micros()))
 }
 
 /// Days since 1970 of a date written `YYYY-MM-DD`.
-pub fn days_of_date(text: &str) -> Option<i32> {
+pub(super) fn days_of_date(text: &str) -> Option<i32> {
     days(text.as_bytes().try_into().ok()?)
 }
 

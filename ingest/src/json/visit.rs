@@ -41,8 +41,7 @@ struct NameSeed<'a> {
 impl Object {
     /// Reads an object's fields into its columns, each of which becomes one value longer.
     fn read<'de, A: MapAccess<'de>>(&mut self, mut map: A, context: &mut Context) -> Result<(), A::Error> {
-        // Nothing was read yet, so all columns are as long as before this object, but those that a failed record left
-        // longer; and after a failure all are cut back.
+        // All columns have one length between objects; after a record that failed they are cut back to it.
         let row = self.columns.first().map_or(0, Column::len);
         let (mut before, mut read) = (None, 0);
         while let Some(index) = map.next_key_seed(NameSeed { object: self, before, context })? {
@@ -74,12 +73,10 @@ impl Object {
             if column.len() > row {
                 continue;
             }
-            if !column.nullable {
-                let error = context.mismatch(column, Found::Nothing);
+            if let Err(error) = context.fill(column, Found::Nothing) {
                 context.within_field(self.name(index));
                 return Err(error);
             }
-            column.append_null();
         }
         Ok(())
     }
@@ -201,11 +198,7 @@ impl ValueSeed<'_> {
     }
 
     fn null<E: de::Error>(self) -> Result<(), E> {
-        if !self.column.nullable {
-            return Err(self.context.mismatch(self.column, Found::Null));
-        }
-        self.column.append_null();
-        Ok(())
+        self.context.fill(self.column, Found::Null)
     }
 
     fn integer<E: de::Error>(self, value: i64) -> Result<(), E> {
