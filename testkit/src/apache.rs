@@ -12,6 +12,7 @@
 mod artifacts;
 mod server;
 
+use std::borrow::Borrow;
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::OnceLock;
@@ -48,12 +49,13 @@ impl Apache {
     /// # Panics
     /// As [`Apache::start`].
     pub fn shared() -> Option<&'static Apache> {
-        static SHARED: OnceLock<Option<Apache>> = OnceLock::new();
+        static SHARED: OnceLock<Result<Apache, Error>> = OnceLock::new();
         let start = || match std::env::var(ADDRESS_VARIABLE) {
-            Ok(brokers) if !brokers.is_empty() => Some(Apache { brokers, server: None }),
-            _ => Apache::start(),
+            Ok(brokers) if !brokers.is_empty() => Ok(Apache { brokers, server: None }),
+            _ => Apache::try_start(),
         };
-        SHARED.get_or_init(start).as_ref()
+        // Each test that is skipped says so, not only the first.
+        skip_if_missing(SHARED.get_or_init(start).as_ref())
     }
 
     /// As [`Apache::start`], for callers that want the reason instead of a skip.
@@ -127,17 +129,20 @@ fn io(action: impl Into<String>) -> impl FnOnce(std::io::Error) -> Error {
     move |source| Error::Io { action: action.into(), source }
 }
 
-fn skip_if_missing<T>(result: Result<T, Error>) -> Option<T> {
-    match result {
-        Ok(value) => Some(value),
-        Err(missing @ Error::Missing { .. }) => {
+fn skip_if_missing<T>(result: Result<T, impl Borrow<Error>>) -> Option<T> {
+    let error = match result {
+        Ok(value) => return Some(value),
+        Err(error) => error,
+    };
+    match error.borrow() {
+        missing @ Error::Missing { .. } => {
             assert!(std::env::var("CI").as_deref() != Ok("true"), "a skip is a failure in CI: {missing}");
             let test = std::thread::current().name().unwrap_or("?").to_owned();
             // Not `eprintln!`: the test harness would swallow it together with the passing test's output.
             let _ = writeln!(std::io::stderr(), "SKIPPED (Apache Kafka): {test}: {missing}");
             None
         }
-        Err(error) => panic!("{}", chain(&error)),
+        error => panic!("{}", chain(error)),
     }
 }
 
