@@ -77,7 +77,7 @@ fn apache_ends_with_a_killed_test_process() {
 
     runner.kill().unwrap();
     runner.wait().unwrap();
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(5);
     while is_running(jvms[0]) {
         assert!(Instant::now() < deadline, "the JVM {} outlives the process that started it", jvms[0]);
         std::thread::sleep(Duration::from_millis(20));
