@@ -3,6 +3,9 @@
 //! Arrow's own builders only grow; these also truncate, to any length and at any depth, which is how a record that
 //! does not fit leaves nothing behind. Finishing moves the buffers into Arrow arrays without copying.
 //!
+//! The smallest functions ask to be inlined: they run for every value, and a development build would call them across
+//! modules.
+//!
 //! An object's columns are one value longer once their field was read: so "was this field there already?" needs no
 //! further bookkeeping than the columns' lengths.
 
@@ -100,11 +103,13 @@ impl Column {
         Self { values, nullable: value.nullable, width, validity: NullBufferBuilder::new(0) }
     }
 
+    #[inline]
     pub(super) fn len(&self) -> usize {
         self.validity.len()
     }
 
     /// Marks the value that was just appended to `values` as there.
+    #[inline]
     pub(super) fn mark_valid(&mut self) {
         self.validity.append_non_null();
     }
@@ -186,6 +191,7 @@ impl Text {
         Self { bytes: Vec::new(), ends: Offsets::new() }
     }
 
+    #[inline]
     pub(super) fn push(&mut self, text: &str) {
         self.bytes.extend_from_slice(text.as_bytes());
         self.ends.push(self.bytes.len());
