@@ -1,1 +1,19 @@
-//! pipeline.toml, the run loop, progress and metrics.
+#![doc = include_str!("../README.md")]
+
+mod ask;
+pub mod config;
+mod epoch;
+mod error;
+pub mod lag;
+pub mod metrics;
+mod prepare;
+mod rejected;
+mod run;
+mod summary;
+pub mod verify;
+
+pub use ask::ask;
+pub use config::Pipeline;
+pub use error::Error;
+pub use run::{RunOptions, Targets, run};
+pub use summary::{Latency, Summary};

@@ -1,0 +1,88 @@
+//! What can go wrong between a pipeline folder and a committed epoch.
+
+use std::path::PathBuf;
+
+/// An error of a pipeline: what happened, where, and what to try.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The pipeline folder or a file in it cannot be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// There is no such pipeline folder.
+    #[error("there is no pipeline at {}: a pipeline is a folder with a pipeline.toml{}", path.display(), near(nearest))]
+    NoPipeline {
+        /// The folder that was asked for.
+        path: PathBuf,
+        /// The pipelines that are there.
+        nearest: Vec<String>,
+    },
+    /// `pipeline.toml` says something that it cannot mean.
+    #[error("{place}: {message}")]
+    Config {
+        /// File and line, or the `--set` that said it.
+        place: String,
+        /// What is wrong and what to write instead.
+        message: String,
+    },
+    /// The topic has no records from which a schema could be inferred.
+    #[error(
+        "topic {topic} has no records to infer a schema from: produce some first, or declare [ingest.schema] in {}",
+        file.display()
+    )]
+    NothingToInfer {
+        /// The topic.
+        topic: String,
+        /// The pipeline's file.
+        file: PathBuf,
+    },
+    /// The metrics page cannot be served.
+    #[error("cannot serve metrics on {address}: {source}; choose another port with --metrics")]
+    Metrics {
+        /// The address that was asked for.
+        address: std::net::SocketAddr,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The table is not there yet.
+    #[error("{message}")]
+    Audit {
+        /// What keeps the audit from starting.
+        message: String,
+    },
+    /// Reading from Kafka failed.
+    #[error(transparent)]
+    Ingest(#[from] puddle_ingest::Error),
+    /// The schema cannot be used.
+    #[error(transparent)]
+    Schema(#[from] puddle_ingest::schema::SchemaError),
+    /// The SQL or a reference table cannot be used, or the SQL failed on a batch.
+    #[error(transparent)]
+    Transform(#[from] puddle_transform::Error),
+    /// The table cannot be read or written.
+    #[error(transparent)]
+    Sink(#[from] puddle_sink::Error),
+}
+
+impl Error {
+    /// Whether the user asked for something wrong (exit code 2) rather than something failing (exit code 1).
+    pub fn is_usage(&self) -> bool {
+        match self {
+            Self::NoPipeline { .. } | Self::Config { .. } | Self::Audit { .. } => true,
+            Self::Read { .. } | Self::NothingToInfer { .. } | Self::Metrics { .. } => false,
+            Self::Ingest(e) => e.is_usage(),
+            Self::Schema(e) => e.is_usage(),
+            Self::Transform(e) => e.is_usage(),
+            Self::Sink(e) => e.is_usage(),
+        }
+    }
+}
+
+fn near(names: &[String]) -> String {
+    if names.is_empty() { String::new() } else { format!(". Here are: {}", names.join(", ")) }
+}

@@ -1,0 +1,62 @@
+//! Records that were decoded but on which the SQL failed.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray, BinaryArray, RecordBatch, StringArray};
+use arrow::compute::take;
+use arrow::datatypes::Int64Type;
+use puddle_ingest::reader::{Range, Reader};
+use puddle_transform::Rejected;
+use puddle_types::{Batch, Offset, metadata};
+
+use crate::prepare::blocking;
+use crate::{Error, Pipeline};
+
+/// The rows of `batch` on which the SQL failed (in order), as rejected records.
+///
+/// Their raw values are read from the topic again: keeping them for every record, for the sake of the few that
+/// fail, would cost more than it saves.
+pub(crate) async fn by_sql(
+    pipeline: &Pipeline,
+    brokers: &str,
+    batch: &Batch,
+    failed: &[Rejected],
+) -> Result<RecordBatch, Error> {
+    let offsets = batch.rows.column_by_name(metadata::OFFSET).expect("every batch has its offsets");
+    let offsets = offsets.as_primitive::<Int64Type>();
+    let wanted: Vec<Offset> = failed.iter().map(|record| offsets.value(record.row)).collect();
+    let range = Range::new(batch.partition.clone(), wanted[0], wanted[wanted.len() - 1] + 1);
+    let (brokers, client) = (brokers.to_owned(), pipeline.ingest.client.clone());
+    let values = blocking(move || values(&brokers, &client, range, &wanted)).await?;
+
+    let rows = arrow::array::UInt32Array::from_iter_values(failed.iter().map(|record| record.row as u32));
+    let mut columns: Vec<ArrayRef> = metadata::fields()
+        .iter()
+        .map(|field| {
+            let column = batch.rows.column_by_name(field.name()).expect("every batch has the metadata columns");
+            take(column, &rows, None).expect("the indices are those of rows")
+        })
+        .collect();
+    columns.push(Arc::new(StringArray::from_iter_values(failed.iter().map(|record| &record.reason))));
+    columns.push(Arc::new(values));
+    Ok(RecordBatch::try_new(metadata::rejected_schema(), columns).expect("the columns are those of the schema"))
+}
+
+/// The values of the records at these offsets, in order; null where the topic no longer has one.
+fn values(
+    brokers: &str,
+    client: &puddle_ingest::ClientSettings,
+    range: Range,
+    offsets: &[Offset],
+) -> Result<BinaryArray, puddle_ingest::Error> {
+    let mut values: Vec<Option<Vec<u8>>> = vec![None; offsets.len()];
+    let mut reader = Reader::open(brokers, client, vec![range])?;
+    while let Some(raw) = reader.next()? {
+        for record in raw.records() {
+            if let Ok(i) = offsets.binary_search(&record.offset) {
+                values[i] = record.value.map(<[u8]>::to_vec);
+            }
+        }
+    }
+    Ok(values.iter().map(Option::as_deref).collect())
+}

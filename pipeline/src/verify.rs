@@ -1,0 +1,204 @@
+//! The audit: every offset of the topics is accounted for exactly once, as written, filtered or rejected.
+//!
+//! ```text
+//! log    spans of a partition follow one another; records = written + filtered + rejected     (history)
+//! files  every file that the log names is there, with its size and rows                       (files)
+//! topic  the records that the topic holds in the spans are as many as the log says            (partition)
+//! rows   where the table has `_partition` and `_offset`: no row twice, none that the
+//!        topic does not hold, and none missing that was not filtered                          (partition)
+//! ```
+//!
+//! Reading the log and the topic is independent of the run loop that wrote them, and safe while it runs: what is
+//! committed after the audit began is not looked at.
+
+mod history;
+mod offsets;
+mod rows;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use puddle_ingest::admin::Admin;
+use puddle_ingest::reader::{Range, Reader};
+use puddle_sink::config::REJECTED_SUFFIX;
+use puddle_sink::lake;
+use puddle_types::{Offset, TopicPartition};
+use serde::Serialize;
+
+use crate::prepare::blocking;
+use crate::{Error, Pipeline};
+use history::History;
+use offsets::Ledger;
+
+/// What an audit found. The guarantee holds if there are no problems.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// The pipeline's name.
+    pub pipeline: String,
+    /// The table's name.
+    pub table: String,
+    /// Records in the table's log.
+    pub records: u64,
+    /// Of these, written to the table.
+    pub written: u64,
+    /// Of these, left out by the SQL.
+    pub filtered: u64,
+    /// Of these, in the rejected table.
+    pub rejected: u64,
+    /// Offsets that the topics hold beyond what is committed.
+    pub behind: u64,
+    /// Commits in the log.
+    pub commits: u64,
+    /// How closely was looked: by each record's offset, or by counts where the table has no `_partition` and `_offset`.
+    pub depth: Depth,
+    /// Each partition.
+    pub partitions: Vec<PartitionReport>,
+    /// What is not as it should be, in words.
+    pub problems: Vec<String>,
+}
+
+/// How closely an audit looked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Depth {
+    /// Each record by its offset.
+    Offsets,
+    /// The number of records in each partition.
+    Counts,
+}
+
+impl std::fmt::Display for Depth {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Offsets => "checked offset by offset",
+            Self::Counts => "checked by counts: the table has no _partition and _offset",
+        })
+    }
+}
+
+/// What an audit found in one partition.
+#[derive(Clone, Debug, Serialize)]
+pub struct PartitionReport {
+    /// The topic.
+    pub topic: String,
+    /// The partition's number.
+    pub partition: i32,
+    /// The first offset that the log covers.
+    pub from: Offset,
+    /// The exclusive end of what the log covers.
+    pub next: Offset,
+    /// Records in the log.
+    pub records: u64,
+    /// Of these, written, filtered and rejected.
+    pub written: u64,
+    /// Left out by the SQL.
+    pub filtered: u64,
+    /// In the rejected table.
+    pub rejected: u64,
+    /// Offsets below this one are gone from the topic and could not be compared.
+    pub compared_from: Offset,
+}
+
+/// Audits the table of `pipeline` against its topics.
+///
+/// # Errors
+/// A broker, log or file that cannot be read. A broken guarantee is no error: it is in the report.
+pub async fn verify(pipeline: &Pipeline, brokers: &str, lake: &Path) -> Result<Report, Error> {
+    let (brokers, lake) = (brokers.to_owned(), lake.to_owned());
+    let (name, table, client) =
+        (pipeline.name.clone(), pipeline.sink.table.clone(), pipeline.ingest.client.clone());
+    blocking(move || {
+        let mut problems = Vec::new();
+        let tables = tables(&lake, &table)?;
+        let history = History::read(&lake, &table, tables[0].epoch, &mut problems)?;
+        let admin = Admin::connect(&brokers, &client)?;
+        let held = held(&admin, &history)?;
+
+        let ranges: Vec<Range> = history
+            .partitions
+            .iter()
+            .map(|(partition, account)| {
+                let low = held.get(partition).map_or(account.next, |held| held.low);
+                Range::new(partition.clone(), account.from.max(low).min(account.next), account.next)
+            })
+            .collect();
+        let mut ledgers: BTreeMap<TopicPartition, Ledger> =
+            ranges.iter().map(|range| (range.partition.clone(), Ledger::new(range.from, range.next))).collect();
+        // A topic that lost its end holds nothing there to wait for.
+        let readable = ranges.iter().filter(|range| held.get(&range.partition).is_some_and(|held| held.high >= range.next));
+        let mut reader = Reader::open(&brokers, &client, readable.cloned().collect())?.offsets_only();
+        while let Some(batch) = reader.next()? {
+            if let Some(ledger) = ledgers.get_mut(&batch.partition) {
+                batch.records().for_each(|record| ledger.in_topic(record.offset));
+            }
+        }
+        let depth = rows::enter(tables, &mut ledgers, &mut problems)?;
+
+        let mut behind = 0;
+        let mut partitions = Vec::new();
+        for (range, (partition, account)) in ranges.iter().zip(&history.partitions) {
+            match held.get(partition) {
+                None => problems.push(format!("{partition}: the topic does not have this partition any more")),
+                Some(held) if held.high < account.next => problems.push(format!(
+                    "{partition}: the topic ends at {}, before the log's {}: it was truncated or made again",
+                    held.high, account.next
+                )),
+                Some(held) => {
+                    behind += (held.high - account.next) as u64;
+                    let whole = range.from == account.from;
+                    ledgers[partition].judge(partition, account, whole, depth, &mut problems);
+                }
+            }
+            partitions.push(PartitionReport {
+                topic: partition.topic.to_string(),
+                partition: partition.partition,
+                from: account.from,
+                next: account.next,
+                records: account.records,
+                written: account.written,
+                filtered: account.filtered,
+                rejected: account.rejected,
+                compared_from: range.from,
+            });
+        }
+        let sum = |pick: fn(&PartitionReport) -> u64| partitions.iter().map(pick).sum();
+        Ok(Report {
+            pipeline: name,
+            table,
+            records: sum(|p| p.records),
+            written: sum(|p| p.written),
+            filtered: sum(|p| p.filtered),
+            rejected: sum(|p| p.rejected),
+            behind,
+            commits: history.commits,
+            depth,
+            partitions,
+            problems,
+        })
+    })
+    .await
+}
+
+/// The table, and its rejected table if it has one, as of the same epoch.
+fn tables(lake: &Path, name: &str) -> Result<Vec<lake::Table>, Error> {
+    let rejected = format!("{name}{}", REJECTED_SUFFIX);
+    let mut tables = lake::tables(lake)?;
+    tables.retain(|table| table.name == name || table.name == rejected);
+    match tables.first() {
+        Some(table) if table.name == name => Ok(tables),
+        // Says which tables there are.
+        _ => Ok(vec![lake::table(lake, name)?]),
+    }
+}
+
+/// What the topics hold of each partition in the log.
+fn held(admin: &Admin, history: &History) -> Result<BTreeMap<TopicPartition, puddle_ingest::Watermarks>, Error> {
+    let mut held = BTreeMap::new();
+    let topics: std::collections::BTreeSet<&str> = history.partitions.keys().map(|partition| &*partition.topic).collect();
+    for topic in topics {
+        for (partition, watermarks) in admin.watermarks(topic)? {
+            held.insert(TopicPartition::new(topic, partition), watermarks);
+        }
+    }
+    Ok(held)
+}

@@ -1,0 +1,99 @@
+//! The rows of the table and of its rejected table, entered into the ledgers by their offsets.
+
+use std::collections::BTreeMap;
+
+use arrow::array::{AsArray, RecordBatch};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Int32Type, Int64Type};
+use puddle_sink::config::REJECTED_SUFFIX;
+use puddle_sink::lake;
+use puddle_transform::query;
+use puddle_types::{TopicPartition, metadata};
+
+use super::Depth;
+use super::offsets::Ledger;
+use crate::Error;
+use crate::ask::for_query;
+
+/// Enters every row of the table and of its rejected table, and reports files that are missing or changed.
+/// Returns how closely the rows could be told apart.
+pub(super) fn enter(
+    tables: Vec<lake::Table>,
+    ledgers: &mut BTreeMap<TopicPartition, Ledger>,
+    problems: &mut Vec<String>,
+) -> Result<Depth, Error> {
+    let before = problems.len();
+    tables.iter().for_each(|table| check_files(table, problems));
+    if problems.len() > before {
+        return Ok(Depth::Counts);
+    }
+    let one_topic = ledgers.keys().next().map(|partition| partition.topic.clone());
+    let several = ledgers.keys().any(|partition| Some(&partition.topic) != one_topic.as_ref());
+    let mut columns = vec![metadata::PARTITION, metadata::OFFSET];
+    if several {
+        columns.push(metadata::TOPIC);
+    }
+    if tables.iter().any(|table| columns.iter().any(|column| table.schema.field_with_name(column).is_err())) {
+        return Ok(Depth::Counts);
+    }
+    for table in tables {
+        let rejected = table.name.ends_with(REJECTED_SUFFIX);
+        let sql = format!("SELECT {} FROM \"{}\"", columns.join(", "), table.name);
+        for batch in query::query(&sql, &[for_query(table)], None)? {
+            enter_batch(&batch, one_topic.as_deref(), rejected, ledgers, problems);
+        }
+    }
+    Ok(Depth::Offsets)
+}
+
+fn enter_batch(
+    batch: &RecordBatch,
+    one_topic: Option<&str>,
+    rejected: bool,
+    ledgers: &mut BTreeMap<TopicPartition, Ledger>,
+    problems: &mut Vec<String>,
+) {
+    let column = |i: usize, to: &DataType| cast(batch.column(i), to).expect("metadata columns are of their kinds");
+    let partitions = column(0, &DataType::Int32);
+    let offsets = column(1, &DataType::Int64);
+    let topics = (batch.num_columns() > 2).then(|| column(2, &DataType::Utf8));
+    let (partitions, offsets) = (partitions.as_primitive::<Int32Type>(), offsets.as_primitive::<Int64Type>());
+    let mut unknown = 0u64;
+    // Rows come in runs of one partition; the ledger is looked up once a run.
+    let mut row = 0;
+    while row < batch.num_rows() {
+        let topic = |row: usize| match &topics {
+            Some(topics) => topics.as_string::<i32>().value(row),
+            None => one_topic.unwrap_or_default(),
+        };
+        let (partition, name) = (partitions.value(row), topic(row));
+        let ledger = ledgers.get_mut(&TopicPartition::new(name, partition));
+        let end = (row..batch.num_rows())
+            .find(|&i| partitions.value(i) != partition || topic(i) != name)
+            .unwrap_or(batch.num_rows());
+        match ledger {
+            Some(ledger) => (row..end).for_each(|i| ledger.in_table(offsets.value(i), rejected)),
+            None => unknown += (end - row) as u64,
+        }
+        row = end;
+    }
+    if unknown > 0 {
+        problems.push(format!("{unknown} rows come from partitions that the log does not know"));
+    }
+}
+
+/// Reports files of the table that are not in place with their size.
+fn check_files(table: &lake::Table, problems: &mut Vec<String>) {
+    for file in &table.files {
+        match std::fs::metadata(&file.path) {
+            Ok(metadata) if metadata.len() == file.bytes => {}
+            Ok(metadata) => problems.push(format!(
+                "{}: {} bytes, the log says {}",
+                file.path.display(),
+                metadata.len(),
+                file.bytes
+            )),
+            Err(error) => problems.push(format!("{}: {error}", file.path.display())),
+        }
+    }
+}

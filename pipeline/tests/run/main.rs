@@ -1,0 +1,43 @@
+//! The run loop against a broker: one suite, for the embedded broker and for Apache Kafka.
+
+mod suite;
+
+use puddle_testkit::{Apache, Embedded};
+
+/// One test for each case and broker.
+macro_rules! cases {
+    ($($case:ident),* $(,)?) => {
+        mod embedded {
+            $(#[test]
+            fn $case() {
+                crate::suite::$case(super::Embedded::start().brokers());
+            })*
+        }
+        mod apache {
+            $(#[test]
+            fn $case() {
+                if let Some(kafka) = super::Apache::shared() {
+                    crate::suite::$case(kafka.brokers());
+                }
+            })*
+        }
+    };
+}
+
+cases![
+    catches_up_and_resumes,
+    follows_what_arrives_while_it_runs,
+    goes_on_after_being_cut_off_at_any_point,
+    stops_when_the_topic_was_made_again,
+    reads_several_topics_into_one_table,
+];
+
+/// The embedded broker has no transactions.
+mod apache_only {
+    #[test]
+    fn apache_passes_over_aborted_transactions() {
+        if let Some(kafka) = super::Apache::shared() {
+            crate::suite::passes_over_aborted_transactions(kafka.brokers());
+        }
+    }
+}

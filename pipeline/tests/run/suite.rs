@@ -1,0 +1,221 @@
+//! What must hold of a run, whichever broker it talks to.
+
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use puddle_pipeline::metrics::Metrics;
+use puddle_pipeline::verify::{Depth, Report, verify};
+use puddle_pipeline::{Error, Pipeline, RunOptions, Summary, Targets, ask, lag, run};
+use puddle_testkit::{flights, produce, topics, unique};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use tokio::sync::watch;
+
+/// A pipeline with a lake of its own.
+struct Bench {
+    brokers: String,
+    folder: tempfile::TempDir,
+    pipeline: Pipeline,
+    runtime: tokio::runtime::Runtime,
+}
+
+const SQL: &str = "SELECT carrier, distance, _topic, _partition, _offset FROM \"STREAM\" WHERE dep_delay IS NOT NULL";
+const SCHEMA: &str = "schema = { carrier = \"string\", distance = \"int64\", dep_delay = \"int64\" }";
+
+impl Bench {
+    fn new(brokers: &str, names: &[String], commit: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let listed: Vec<String> = names.iter().map(|name| format!("{name:?}")).collect();
+        let text = format!(
+            "name = \"bench\"\n[ingest]\ntopics = [{}]\ngroup = \"{}\"\n{SCHEMA}\n[transform]\nsql = \"t.sql\"\n[sink]\ntable = \"t\"\n[commit]\n{commit}\n",
+            listed.join(", "),
+            unique("group"),
+        );
+        std::fs::write(folder.path().join("pipeline.toml"), text).unwrap();
+        let stream = if let [topic] = names { topic } else { "bench" };
+        std::fs::write(folder.path().join("t.sql"), SQL.replace("STREAM", stream)).unwrap();
+        let pipeline = Pipeline::load(folder.path(), &[], &[]).unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        Self { brokers: brokers.to_owned(), folder, pipeline, runtime }
+    }
+
+    fn lake(&self) -> PathBuf {
+        self.folder.path().join("lake")
+    }
+
+    fn options(&self, metrics: &Arc<Metrics>, until: watch::Receiver<Option<Targets>>) -> RunOptions {
+        RunOptions { brokers: self.brokers.clone(), lake: self.lake(), metrics: metrics.clone(), until }
+    }
+
+    fn catch_up(&self) -> Result<Summary, Error> {
+        self.runtime.block_on(async {
+            let ends = lag::ends(&self.pipeline, &self.brokers).await?;
+            let metrics = Arc::new(Metrics::new("bench"));
+            run(&self.pipeline, self.options(&metrics, watch::channel(Some(ends)).1), std::future::pending()).await
+        })
+    }
+
+    /// Runs until `stop` completes, which sees the metrics.
+    fn run_until<F: Future<Output = ()>>(&self, stop: impl FnOnce(Arc<Metrics>) -> F) -> Result<Summary, Error> {
+        self.runtime.block_on(async {
+            let metrics = Arc::new(Metrics::new("bench"));
+            let (_keep, until) = watch::channel(None);
+            run(&self.pipeline, self.options(&metrics, until), stop(metrics.clone())).await
+        })
+    }
+
+    /// Drops a run, as a crash of its thread would, once `read` records were read.
+    fn cut_off(&self, read: u64) {
+        self.runtime.block_on(async {
+            let metrics = Arc::new(Metrics::new("bench"));
+            let (_keep, until) = watch::channel(None);
+            tokio::select! {
+                ended = run(&self.pipeline, self.options(&metrics, until), std::future::pending()) => panic!("{ended:?}"),
+                () = at_least(read, || metrics.records_read()) => {}
+            }
+        });
+    }
+
+    fn audit(&self) -> Report {
+        self.runtime.block_on(verify(&self.pipeline, &self.brokers, &self.lake())).unwrap()
+    }
+
+    #[track_caller]
+    fn assert_exact(&self, records: u64) {
+        let report = self.audit();
+        assert_eq!(report.problems, Vec::<String>::new());
+        assert_eq!((report.records, report.behind, report.depth), (records, 0, Depth::Offsets));
+    }
+}
+
+/// Waits until a count is reached.
+async fn at_least(wanted: u64, count: impl Fn() -> u64) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while count() < wanted {
+        assert!(Instant::now() < deadline, "{} of {wanted} after a minute", count());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+fn topic(brokers: &str, partitions: i32) -> String {
+    let topic = unique("flights");
+    topics::create(brokers, &topic, partitions);
+    topic
+}
+
+fn sum(lake: &Path) -> i64 {
+    use arrow::array::AsArray;
+    let rows = ask(lake, "SELECT CAST(SUM(distance) AS BIGINT) AS d FROM t").unwrap();
+    rows[0].column(0).as_primitive::<arrow::datatypes::Int64Type>().value(0)
+}
+
+/// The distances of the flights that left, by a plain reading of the JSON.
+fn plain_sum(records: &[Vec<u8>]) -> i64 {
+    let values = records.iter().map(|record| serde_json::from_slice::<serde_json::Value>(record).unwrap());
+    values.filter(|value| !value["dep_delay"].is_null()).map(|value| value["distance"].as_i64().unwrap()).sum()
+}
+
+pub(crate) fn catches_up_and_resumes(brokers: &str) {
+    let topic = topic(brokers, 3);
+    let bench = Bench::new(brokers, std::slice::from_ref(&topic), "rows = 700");
+    let records = flights(5_000, 1);
+    produce(brokers, &topic, records[..3_000].iter().cloned());
+    let first = bench.catch_up().unwrap();
+    assert_eq!((first.records, first.rejected), (3_000, 0));
+    assert!(first.commits > 1 && first.filtered > 0 && first.written + first.filtered == 3_000, "{first:?}");
+    assert_eq!(sum(&bench.lake()), plain_sum(&records[..3_000]));
+
+    let nothing = bench.catch_up().unwrap();
+    assert_eq!((nothing.records, nothing.commits), (0, 0));
+
+    produce(brokers, &topic, records[3_000..].iter().cloned());
+    assert_eq!(bench.catch_up().unwrap().records, 2_000);
+    assert_eq!(sum(&bench.lake()), plain_sum(&records));
+    bench.assert_exact(5_000);
+}
+
+pub(crate) fn follows_what_arrives_while_it_runs(brokers: &str) {
+    let topic = topic(brokers, 2);
+    let bench = Bench::new(brokers, std::slice::from_ref(&topic), "every = \"20ms\"");
+    let records = flights(4_000, 2);
+    let summary = bench.run_until(|metrics| {
+        let (brokers, topic, records) = (brokers.to_owned(), topic.clone(), records.clone());
+        async move {
+            for (i, part) in records.chunks(1_000).enumerate() {
+                let (brokers, topic, part) = (brokers.clone(), topic.clone(), part.to_vec());
+                tokio::task::spawn_blocking(move || produce(&brokers, &topic, part)).await.unwrap();
+                at_least((i as u64 + 1) * 1_000, || metrics.records_committed()).await;
+            }
+        }
+    });
+    let summary = summary.unwrap();
+    assert_eq!(summary.records, 4_000);
+    assert!(summary.commits >= 4 && summary.latency.is_some(), "{summary:?}");
+    assert_eq!(sum(&bench.lake()), plain_sum(&records));
+    bench.assert_exact(4_000);
+}
+
+pub(crate) fn goes_on_after_being_cut_off_at_any_point(brokers: &str) {
+    let topic = topic(brokers, 3);
+    let bench = Bench::new(brokers, std::slice::from_ref(&topic), "rows = 500");
+    let records = flights(6_000, 3);
+    produce(brokers, &topic, records.iter().cloned());
+    for read in [1, 600, 1_500] {
+        bench.cut_off(read);
+    }
+    bench.catch_up().unwrap();
+    assert_eq!(sum(&bench.lake()), plain_sum(&records));
+    bench.assert_exact(6_000);
+}
+
+pub(crate) fn stops_when_the_topic_was_made_again(brokers: &str) {
+    let topic = topic(brokers, 1);
+    let bench = Bench::new(brokers, std::slice::from_ref(&topic), "rows = 500");
+    produce(brokers, &topic, flights(300, 4));
+    bench.catch_up().unwrap();
+    topics::delete(brokers, &topic);
+    topics::create(brokers, &topic, 1);
+    produce(brokers, &topic, flights(400, 5));
+    let error = bench.catch_up().unwrap_err().to_string();
+    assert!(error.contains(&topic), "{error}");
+    assert_eq!(sum(&bench.lake()), plain_sum(&flights(300, 4)), "the table must stay as it was");
+}
+
+pub(crate) fn passes_over_aborted_transactions(brokers: &str) {
+    let topic = topic(brokers, 1);
+    let bench = Bench::new(brokers, std::slice::from_ref(&topic), "rows = 500");
+    let records = flights(300, 6);
+    let producer: BaseProducer = rdkafka::ClientConfig::new()
+        .set("bootstrap.servers", brokers)
+        .set("transactional.id", unique("transaction"))
+        .create()
+        .unwrap();
+    let patience = Duration::from_secs(30);
+    producer.init_transactions(patience).unwrap();
+    for (i, part) in records.chunks(100).enumerate() {
+        producer.begin_transaction().unwrap();
+        for record in part {
+            producer.send(BaseRecord::<(), _>::to(&topic).payload(record)).map_err(|(e, _)| e).unwrap();
+        }
+        producer.flush(patience).unwrap();
+        // The last one is aborted, so that the topic ends with records and a marker that nobody may see.
+        let end = if i == 2 { BaseProducer::abort_transaction } else { BaseProducer::commit_transaction };
+        end(&producer, patience).unwrap();
+    }
+    assert_eq!(bench.catch_up().unwrap().records, 200);
+    assert_eq!(sum(&bench.lake()), plain_sum(&records[..200]));
+    bench.assert_exact(200);
+    assert_eq!(bench.catch_up().unwrap().records, 0, "the markers at the end must not be waited for again");
+}
+
+pub(crate) fn reads_several_topics_into_one_table(brokers: &str) {
+    let topics = [topic(brokers, 1), topic(brokers, 2)];
+    let bench = Bench::new(brokers, &topics, "rows = 300");
+    let records = flights(1_000, 8);
+    produce(brokers, &topics[0], records[..400].iter().cloned());
+    produce(brokers, &topics[1], records[400..].iter().cloned());
+    assert_eq!(bench.catch_up().unwrap().records, 1_000);
+    assert_eq!(sum(&bench.lake()), plain_sum(&records));
+    bench.assert_exact(1_000);
+}

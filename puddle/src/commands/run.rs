@@ -1,0 +1,68 @@
+//! `puddle run`: runs a pipeline folder.
+
+use std::sync::Arc;
+
+use puddle_pipeline::metrics::{Metrics, page};
+use puddle_pipeline::{Pipeline, RunOptions, Targets};
+use tokio::sync::watch;
+
+use crate::broker::Brokers;
+use crate::interrupt::interrupted;
+use crate::output::{self, Progress};
+use crate::{cli, places};
+
+/// Runs the pipeline until interrupted, or until it has caught up with its topics.
+pub(crate) async fn run(args: cli::Run) -> anyhow::Result<()> {
+    let pipeline = load(&args.pipeline)?;
+    let metrics = Arc::new(Metrics::new(&pipeline.name));
+    let page = match args.metrics {
+        Some(address) => Some(page::serve(address, metrics.clone()).await?),
+        None => None,
+    };
+    if let Some((address, _)) = &page {
+        eprintln!("metrics on http://{address}/metrics");
+    }
+    let brokers = Brokers::find(&args.broker).await?;
+    let targets = if args.until_caught_up {
+        Some(puddle_pipeline::lag::ends(&pipeline, &brokers.address).await?)
+    } else {
+        eprintln!("running {}; stop with Ctrl-C", pipeline.name);
+        None
+    };
+    let summary = run_with_progress(&pipeline, &brokers.address, &args.lake.lake, metrics, fixed(targets)).await;
+    if let Some((_, task)) = page {
+        task.abort();
+    }
+    brokers.close().await;
+    let summary = summary?;
+    if args.json {
+        return output::print_json(&summary);
+    }
+    output::print(&output::summaries(&[summary]))
+}
+
+/// Reads the pipeline that was named.
+pub(crate) fn load(args: &cli::PipelineArgs) -> anyhow::Result<Pipeline> {
+    Ok(Pipeline::load(&places::pipeline(&args.pipeline), &args.overrides, &places::roots())?)
+}
+
+async fn run_with_progress(
+    pipeline: &Pipeline,
+    brokers: &str,
+    lake: &std::path::Path,
+    metrics: Arc<Metrics>,
+    until: watch::Receiver<Option<Targets>>,
+) -> anyhow::Result<puddle_pipeline::Summary> {
+    let options = RunOptions { brokers: brokers.to_owned(), lake: lake.to_owned(), metrics: metrics.clone(), until };
+    let progress = Progress {
+        title: pipeline.name.clone(),
+        unit: "records",
+        state: || (metrics.records_read(), Some(metrics.records_committed() + metrics.lag())),
+    };
+    Ok(progress.show(puddle_pipeline::run(pipeline, options, interrupted())).await?)
+}
+
+/// Targets that are known from the start.
+fn fixed(targets: Option<Targets>) -> watch::Receiver<Option<Targets>> {
+    watch::channel(targets).1
+}

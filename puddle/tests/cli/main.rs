@@ -1,0 +1,5 @@
+//! The binary, as a user meets it: what it does, what it prints, how it ends.
+
+mod errors;
+mod flow;
+mod sandbox;
