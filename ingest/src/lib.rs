@@ -1,1 +1,21 @@
-//! Kafka to Arrow, and data sets into Kafka.
+#![doc = include_str!("../README.md")]
+
+pub mod admin;
+mod client;
+mod config;
+mod error;
+pub mod json;
+mod nearest;
+mod queue;
+pub mod raw;
+pub mod reader;
+pub mod replay;
+pub mod schema;
+mod source;
+
+pub use client::ClientSettings;
+pub use config::{DEFAULT_START, DEFAULT_UNKNOWN_FIELDS, Format, IngestConfig, Start, UnknownFields};
+pub use error::Error;
+pub use source::{
+    Ack, DEFAULT_BUDGET_BYTES, DEFAULT_REVOKE_WAIT, Event, START_PATIENCE, Source, SourceSettings, Watermarks,
+};

@@ -1,0 +1,220 @@
+//! What can go wrong between a broker or a data set and a batch.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use puddle_types::{Offset, TopicPartition};
+use rdkafka::error::KafkaError;
+
+use crate::schema::SchemaError;
+
+/// An error of this crate. Each says what happened, with which input, and what to try.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// No broker answered in time.
+    #[error(
+        "no Kafka broker answers at {brokers} (waited {} s{}): check the address, and that the broker runs \
+         (`puddle broker` starts one)",
+        waited.as_secs(),
+        because(reason)
+    )]
+    Unreachable {
+        /// The addresses that were tried.
+        brokers: String,
+        /// How long.
+        waited: Duration,
+        /// What the client said last; empty when it said nothing.
+        reason: String,
+    },
+    /// The broker refused who we are.
+    #[error(
+        "the broker at {brokers} refused to authenticate us ({reason}): check the sasl.* and ssl.* client settings"
+    )]
+    Authentication {
+        /// The addresses that were tried.
+        brokers: String,
+        /// What the client said.
+        reason: String,
+    },
+    /// A topic does not exist.
+    #[error("no topic {topic:?} at {brokers}{}", instead(nearest, existing))]
+    UnknownTopic {
+        /// The topic that was asked for.
+        topic: String,
+        /// Where.
+        brokers: String,
+        /// The existing topic most like it.
+        nearest: Option<String>,
+        /// The topics that exist, sorted.
+        existing: Vec<String>,
+    },
+    /// A topic that was to be created is there already.
+    #[error("the topic {topic:?} exists already: choose another name, or delete it first")]
+    TopicExists {
+        /// Its name.
+        topic: String,
+    },
+    /// A name cannot be a topic's.
+    #[error("the topic name {topic:?} {reason}")]
+    TopicName {
+        /// The name.
+        topic: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// No topic is named.
+    #[error("no topic to read: name at least one, as in topics = [\"flights\"]")]
+    NoTopics,
+    /// A client setting is refused.
+    #[error("the client setting {key:?} {reason}")]
+    Setting {
+        /// Its name; its value may be a secret and is never shown.
+        key: String,
+        /// Why.
+        reason: String,
+    },
+    /// What the table expects next is not what the topic can offer.
+    #[error(
+        "{partition} holds the offsets {low} to {high} (exclusive), but offset {expected} comes next: \
+         retention has deleted records that were not read yet, or the topic was truncated or made again. \
+         Reset the table's progress to accept the gap, or write to a new table"
+    )]
+    Gap {
+        /// Which partition.
+        partition: TopicPartition,
+        /// The offset that should come next.
+        expected: Offset,
+        /// The oldest offset that the partition holds.
+        low: Offset,
+        /// Its exclusive end.
+        high: Offset,
+    },
+    /// The last committed record is not in the topic any more; another one has its offset.
+    #[error(
+        "the record at offset {offset} of {partition} is not the one that was committed from there: \
+         the topic was deleted and made again (it holds the offsets {low} to {high}, exclusive). \
+         Write to a new table, or bring the old topic back"
+    )]
+    Recreated {
+        /// Which partition.
+        partition: TopicPartition,
+        /// The offset of the last committed record.
+        offset: Offset,
+        /// The oldest offset that the partition holds.
+        low: Offset,
+        /// Its exclusive end.
+        high: Offset,
+    },
+    /// A partition that the table has rows of does not exist.
+    #[error(
+        "{partition} does not exist, but the table has rows of it: the topic was deleted and made again with fewer \
+         partitions. Write to a new table, or bring the old topic back"
+    )]
+    MissingPartition {
+        /// Which partition.
+        partition: TopicPartition,
+    },
+    /// The Kafka client failed at something.
+    #[error("cannot {doing}: {reason}")]
+    Kafka {
+        /// What was being done.
+        doing: String,
+        /// What the client said.
+        reason: String,
+    },
+    /// A data set does not exist or is not of a known kind.
+    #[error("cannot replay {}: {reason}", path.display())]
+    Dataset {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Reading or encoding a data set failed.
+    #[error("cannot read {}", path.display())]
+    ReadDataset {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A data set lacks a column.
+    #[error("no column {column:?} in {}{}", path.display(), instead(nearest, columns))]
+    UnknownColumn {
+        /// The column that was asked for.
+        column: String,
+        /// The file.
+        path: PathBuf,
+        /// The existing column most like it.
+        nearest: Option<String>,
+        /// The columns that exist.
+        columns: Vec<String>,
+    },
+    /// A replay's pace cannot be kept.
+    #[error("the replay's pace {reason}")]
+    Pace {
+        /// Why.
+        reason: &'static str,
+    },
+    /// Records were not delivered.
+    #[error("{failed} of {sent} records were not delivered to {topic}: {reason}")]
+    Delivery {
+        /// The topic.
+        topic: String,
+        /// How many were not.
+        failed: u64,
+        /// How many were sent.
+        sent: u64,
+        /// What the first failure said.
+        reason: String,
+    },
+    /// A schema is wrong.
+    #[error(transparent)]
+    Schema(#[from] SchemaError),
+}
+
+impl Error {
+    /// Whether the user asked for something wrong (exit code 2), rather than something having failed (exit code 1).
+    pub fn is_usage(&self) -> bool {
+        match self {
+            Error::UnknownTopic { .. }
+            | Error::TopicExists { .. }
+            | Error::TopicName { .. }
+            | Error::NoTopics
+            | Error::Setting { .. }
+            | Error::Dataset { .. }
+            | Error::UnknownColumn { .. }
+            | Error::Pace { .. } => true,
+            Error::Schema(error) => error.is_usage(),
+            _ => false,
+        }
+    }
+
+    pub(crate) fn kafka(doing: impl Into<String>, error: &KafkaError) -> Self {
+        Error::Kafka { doing: doing.into(), reason: reason(error) }
+    }
+}
+
+/// What the Kafka client means, without the name of the call that failed.
+pub(crate) fn reason(error: &KafkaError) -> String {
+    error.rdkafka_error_code().map_or_else(|| error.to_string(), |code| code.to_string())
+}
+
+fn because(reason: &str) -> String {
+    if reason.is_empty() { String::new() } else { format!("; {reason}") }
+}
+
+/// How many names an error lists before it only counts them.
+const LISTED: usize = 20;
+
+fn instead(nearest: &Option<String>, existing: &[String]) -> String {
+    let listed = existing.iter().take(LISTED).map(String::as_str).collect::<Vec<_>>().join(", ");
+    let more = existing.len().saturating_sub(LISTED);
+    match nearest {
+        Some(name) => format!(": did you mean {name:?}?"),
+        None if existing.is_empty() => ": there is none at all".to_owned(),
+        None if more > 0 => format!(": there are {listed} and {more} more"),
+        None => format!(": there are {listed}"),
+    }
+}

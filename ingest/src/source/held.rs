@@ -1,0 +1,149 @@
+//! The partitions that are ours at the moment, and the batches being filled for them.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use puddle_types::{Offset, TopicPartition};
+
+use crate::raw::RawBatch;
+
+/// A batch is handed on at so many records: enough to make decoding by the batch pay, few enough that a batch
+/// decodes in some ten milliseconds.
+pub(super) const BATCH_RECORDS: usize = 16_384;
+
+/// A batch is handed on at so many bytes in memory.
+pub(super) const BATCH_BYTES: usize = 2 << 20;
+
+/// A batch is handed on after so long, full or not: what a trickle of records waits at most.
+pub(super) const LINGER: Duration = Duration::from_millis(50);
+
+/// A partition that is ours.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) partition: TopicPartition,
+    pub(super) generation: u64,
+    /// The offset at which the next record is expected, or a higher one.
+    pub(super) next: Offset,
+    filling: Option<(RawBatch, Instant)>,
+}
+
+impl Held {
+    pub(super) fn new(partition: TopicPartition, generation: u64, next: Offset) -> Self {
+        Self { partition, generation, next, filling: None }
+    }
+
+    /// Takes a record. Returns how much memory it took: nothing for a record below `next`, which was read before (a
+    /// broker answers with whole compressed batches, whatever offset was asked for).
+    pub(super) fn push(
+        &mut self,
+        offset: Offset,
+        timestamp_ms: Option<i64>,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        now: Instant,
+    ) -> usize {
+        if offset < self.next {
+            return 0;
+        }
+        let (batch, _) = self
+            .filling
+            .get_or_insert_with(|| (RawBatch::new(self.partition.clone(), self.generation, self.next), now));
+        let before = batch.memory();
+        batch.push(offset, timestamp_ms, key, value);
+        self.next = batch.next;
+        batch.memory() - before
+    }
+
+    /// Notes that nothing lies between here and `next`.
+    pub(super) fn skip_to(&mut self, next: Offset) {
+        self.next = self.next.max(next);
+        if let Some((batch, _)) = &mut self.filling {
+            batch.next = self.next;
+        }
+    }
+
+    /// Whether the batch should be handed on now.
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        self.is_full() || self.filling.as_ref().is_some_and(|(_, since)| now.duration_since(*since) >= LINGER)
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.filling
+            .as_ref()
+            .is_some_and(|(batch, _)| batch.len() >= BATCH_RECORDS || batch.memory() >= BATCH_BYTES)
+    }
+
+    /// The batch as it is, if it holds anything.
+    pub(super) fn take(&mut self) -> Option<RawBatch> {
+        self.filling.take().map(|(batch, _)| batch)
+    }
+
+    /// Goes on elsewhere, as another generation. Returns the batch that is not valid any more.
+    pub(super) fn restart(&mut self, generation: u64, next: Offset) -> Option<RawBatch> {
+        let old = self.take();
+        self.generation = generation;
+        self.next = next;
+        old
+    }
+}
+
+/// All partitions that are ours.
+pub(super) type Partitions = BTreeMap<TopicPartition, Held>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn held(next: Offset) -> Held {
+        Held::new(TopicPartition::new("t", 0), 1, next)
+    }
+
+    #[test]
+    fn batches_follow_one_another_without_a_gap_between_them() {
+        let (mut held, now) = (held(10), Instant::now());
+        assert!(held.push(12, None, None, Some(b"a"), now) > 0);
+        held.push(15, None, None, Some(b"b"), now);
+        let first = held.take().unwrap();
+        assert_eq!((first.from, first.next, first.len()), (10, 16, 2));
+        held.push(16, None, None, None, now);
+        held.skip_to(20);
+        let second = held.take().unwrap();
+        assert_eq!((second.from, second.next, second.len()), (16, 20, 1));
+        assert!(held.take().is_none());
+        assert_eq!(held.next, 20);
+    }
+
+    #[test]
+    fn a_record_that_was_read_before_is_not_read_again() {
+        let (mut held, now) = (held(10), Instant::now());
+        assert_eq!(held.push(9, None, None, Some(b"old"), now), 0);
+        assert!(held.take().is_none());
+    }
+
+    #[test]
+    fn a_batch_is_due_when_full_or_old() {
+        let (mut held, now) = (held(0), Instant::now());
+        assert!(!held.is_due(now));
+        held.push(0, None, None, Some(b"x"), now);
+        assert!(!held.is_due(now));
+        assert!(held.is_due(now + LINGER));
+        held.push(1, None, None, Some(&vec![0; BATCH_BYTES]), now);
+        assert!(held.is_due(now) && held.is_full());
+    }
+
+    #[test]
+    fn tombstones_count_too() {
+        let (mut held, now) = (held(0), Instant::now());
+        assert!(held.push(0, None, None, None, now) > 0);
+    }
+
+    #[test]
+    fn a_restart_throws_away_what_was_filled() {
+        let (mut held, now) = (held(0), Instant::now());
+        held.push(5, None, None, Some(b"x"), now);
+        assert_eq!(held.restart(2, 3).unwrap().generation, 1);
+        held.push(3, None, None, Some(b"y"), now);
+        let batch = held.take().unwrap();
+        assert_eq!((batch.generation, batch.from, batch.next), (2, 3, 4));
+    }
+}

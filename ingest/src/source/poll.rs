@@ -1,0 +1,460 @@
+//! The poll thread: serves the group, fills batches, and carries out what the pipeline asks for.
+
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use puddle_types::{Offset, Progress, TopicPartition};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::types::RDKafkaRespErr;
+use rdkafka::{Offset as KafkaOffset, TopicPartitionList};
+use tracing::{debug, info, warn};
+
+use super::budget::Budget;
+use super::decode::Envelope;
+use super::held::{Held, Partitions};
+use super::shared::Shared;
+use super::{Ack, Event, SourceSettings, Watermarks, check, fetch_watermarks};
+use crate::client::{self, Context, Rebalance, lock};
+use crate::error::{Error, reason};
+use crate::queue::{Item, MessageQueue, Run};
+use crate::raw::RawBatch;
+use crate::reader::is_damage;
+
+/// How long one look at the records queue waits. It bounds how late a command or a rebalance is noticed, and how
+/// long a single record waits for company.
+const POLL: Duration = Duration::from_millis(20);
+
+/// How often watermarks are copied, and a broker that is gone is looked for.
+const HOUSEKEEPING: Duration = Duration::from_millis(500);
+
+/// How long a probe for a broker that is gone may hold up the loop.
+const PROBE: Duration = Duration::from_millis(500);
+
+/// How long a rewind may take to reach all partitions.
+const SEEK_PATIENCE: Duration = Duration::from_secs(30);
+
+/// What the pipeline asks for.
+#[derive(Debug)]
+pub(super) enum Command {
+    Commit(Progress),
+    /// All generations up to `ended` have ended; where to go on is in [`Shared`].
+    Rewind {
+        ended: u64,
+    },
+    Close,
+}
+
+pub(super) struct Poller {
+    // Dropped before the consumer that it belongs to.
+    queue: MessageQueue,
+    consumer: Arc<BaseConsumer<Context>>,
+    settings: SourceSettings,
+    shared: Arc<Mutex<Shared>>,
+    budget: Arc<Budget>,
+    commands: Receiver<Command>,
+    out: Sender<Envelope>,
+    partitions: Partitions,
+    brokers_gone: bool,
+    kept_house: Instant,
+}
+
+/// Why the loop ends.
+enum Stop {
+    /// The pipeline wants no more.
+    Closed,
+    Failed(Error),
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Self {
+        Stop::Failed(error)
+    }
+}
+
+impl Poller {
+    pub(super) fn new(
+        consumer: Arc<BaseConsumer<Context>>,
+        settings: SourceSettings,
+        shared: Arc<Mutex<Shared>>,
+        budget: Arc<Budget>,
+        commands: Receiver<Command>,
+        out: Sender<Envelope>,
+    ) -> Self {
+        Self {
+            queue: MessageQueue::new(Arc::clone(&consumer)),
+            consumer,
+            settings,
+            shared,
+            budget,
+            commands,
+            out,
+            partitions: Partitions::new(),
+            brokers_gone: false,
+            kept_house: Instant::now(),
+        }
+    }
+
+    /// Runs until the source is closed or something fails; being dropped then leaves the group.
+    pub(super) fn run(mut self) {
+        loop {
+            match self.turn() {
+                Ok(()) => {}
+                Err(Stop::Closed) => return,
+                Err(Stop::Failed(error)) => {
+                    let _ = self.out.send(Envelope::Failed(error));
+                    return;
+                }
+            }
+        }
+    }
+
+    fn turn(&mut self) -> Result<(), Stop> {
+        self.obey()?;
+        self.serve_group()?;
+        while let Some(rebalance) = self.consumer.context().next_rebalance() {
+            match rebalance {
+                Rebalance::Assign(list) => self.assign(&list)?,
+                Rebalance::Revoke(list) => self.revoke(&list)?,
+            }
+        }
+        if self.budget.wait(POLL) {
+            self.read()?;
+        } else {
+            // What is being filled must move, or the budget that it takes would never come back.
+            self.hand_on(|_| true)?;
+        }
+        let now = Instant::now();
+        self.hand_on(|held| held.is_due(now))?;
+        if now.duration_since(self.kept_house) >= HOUSEKEEPING {
+            self.keep_house();
+            self.kept_house = now;
+        }
+        Ok(())
+    }
+
+    /// Does what the pipeline asked for meanwhile.
+    fn obey(&mut self) -> Result<(), Stop> {
+        loop {
+            match self.commands.try_recv() {
+                Ok(Command::Commit(progress)) => self.commit(&progress),
+                Ok(Command::Rewind { ended }) => self.rewind(ended)?,
+                Ok(Command::Close) | Err(TryRecvError::Disconnected) => return Err(Stop::Closed),
+                Err(TryRecvError::Empty) => return Ok(()),
+            }
+        }
+    }
+
+    /// Serves what does not come with a partition: rebalances, errors, log lines. It also tells the group that we
+    /// are alive.
+    fn serve_group(&mut self) -> Result<(), Stop> {
+        // An event that is consumed by a callback returns `None` like no event does: look more than once.
+        for _ in 0..8 {
+            if let Some(Err(error)) = self.consumer.poll(Duration::ZERO) {
+                self.group_error(&error)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn group_error(&self, error: &KafkaError) -> Result<(), Stop> {
+        let doing = || format!("stay in the group {:?}", self.consumer_group());
+        match error {
+            KafkaError::MessageConsumptionFatal(code) => {
+                let reason = code.to_string();
+                Err(Error::Kafka { doing: doing(), reason }.into())
+            }
+            KafkaError::MessageConsumption(code) => match code {
+                RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic => {
+                    self.confirm_topics()
+                }
+                RDKafkaErrorCode::Authentication => {
+                    let (brokers, reason) =
+                        (self.settings.brokers.clone(), self.consumer.context().last_reason());
+                    Err(Error::Authentication { brokers, reason }.into())
+                }
+                RDKafkaErrorCode::GroupAuthorizationFailed | RDKafkaErrorCode::TopicAuthorizationFailed => {
+                    Err(Error::Kafka { doing: doing(), reason: code.to_string() }.into())
+                }
+                RDKafkaErrorCode::PollExceeded => {
+                    warn!("the group took our partitions away, because we were silent for too long");
+                    Ok(())
+                }
+                other => {
+                    debug!("librdkafka tries again after: {other}");
+                    Ok(())
+                }
+            },
+            _ => Ok(()),
+        }
+    }
+
+    /// A broker may deny a topic for a moment, as while a new leader is elected: only one that is missing from the
+    /// cluster's metadata is gone.
+    fn confirm_topics(&self) -> Result<(), Stop> {
+        let brokers = &self.settings.brokers;
+        let Ok(metadata) = self.consumer.fetch_metadata(None, client::REQUEST_TIMEOUT) else { return Ok(()) };
+        for topic in &self.settings.config.topics {
+            client::partitions_of(&metadata, topic, brokers)?;
+        }
+        Ok(())
+    }
+
+    /// Puts the committed offsets into the assignment before librdkafka gets it, so that nothing is ever read from
+    /// the wrong place.
+    fn assign(&mut self, list: &TopicPartitionList) -> Result<(), Stop> {
+        let mut assignment = TopicPartitionList::with_capacity(list.count());
+        let mut assigned = Vec::with_capacity(list.count());
+        for element in list.elements() {
+            let partition = self.partition(element.topic(), element.partition());
+            let watermarks = fetch_watermarks(&self.consumer, &partition)?;
+            let (next, generation) = {
+                let mut shared = lock(&self.shared);
+                let next = shared.position(&partition);
+                let next =
+                    next.unwrap_or_else(|| shared.begin(&partition, self.settings.config.start, watermarks));
+                shared.watermarks.insert(partition.clone(), watermarks);
+                (next, shared.new_generation())
+            };
+            check::check_range(&partition, next, watermarks)?;
+            debug!("{partition} is ours from offset {next} (generation {generation})");
+            self.queue.lead_here(&partition);
+            assignment
+                .add_partition_offset(&partition.topic, partition.partition, KafkaOffset::Offset(next))
+                .map_err(|error| Error::kafka(format!("read {partition} from offset {next}"), &error))?;
+            self.partitions.insert(partition.clone(), Held::new(partition.clone(), generation, next));
+            assigned.push(partition);
+        }
+        self.consumer
+            .incremental_assign(&assignment)
+            .map_err(|error| Error::kafka("take over the partitions assigned by the group", &error))?;
+        self.send(Envelope::Event(Event::Assigned(assigned), None))
+    }
+
+    fn revoke(&mut self, list: &TopicPartitionList) -> Result<(), Stop> {
+        let partitions: Vec<TopicPartition> =
+            list.elements().iter().map(|e| self.partition(e.topic(), e.partition())).collect();
+        let held: Vec<TopicPartition> =
+            partitions.into_iter().filter(|p| self.partitions.contains_key(p)).collect();
+        let lost = self.consumer.assignment_lost();
+        debug!("{} partitions {}", held.len(), if lost { "were lost" } else { "are being revoked" });
+        if !held.is_empty() && (lost || !self.release(&held)?) {
+            self.lose(&held)?;
+        }
+        for partition in &held {
+            self.partitions.remove(partition);
+            lock(&self.shared).watermarks.remove(partition);
+        }
+        self.consumer
+            .incremental_unassign(list)
+            .map_err(|error| Error::kafka("give back the partitions revoked by the group", &error))?;
+        Ok(())
+    }
+
+    /// Lets the pipeline finish with partitions. Returns whether it did in time.
+    fn release(&mut self, partitions: &[TopicPartition]) -> Result<bool, Stop> {
+        self.hand_on(|held| partitions.contains(&held.partition))?;
+        // Of capacity 0: an answer counts only if it meets us waiting, and `Ack::done` can say which it was.
+        let (sender, answer) = std::sync::mpsc::sync_channel(0);
+        let event = Event::Revoking { partitions: partitions.to_vec(), ack: Ack { sender: Some(sender) } };
+        self.send(Envelope::Event(event, None))?;
+        let in_time = match answer.recv_timeout(self.settings.revoke_wait) {
+            Ok(()) => true,
+            Err(RecvTimeoutError::Disconnected) => true,
+            Err(RecvTimeoutError::Timeout) => false,
+        };
+        if !in_time {
+            let waited = self.settings.revoke_wait.as_secs_f32();
+            warn!("{} revoked partitions were not released within {waited} s: given up", partitions.len());
+        }
+        // The hint of what was committed just now must reach the group while the partitions are still ours.
+        self.obey()?;
+        Ok(in_time)
+    }
+
+    fn lose(&mut self, partitions: &[TopicPartition]) -> Result<(), Stop> {
+        for partition in partitions {
+            if let Some(mut held) = self.partitions.remove(partition) {
+                discard(&self.budget, held.take());
+                lock(&self.shared).end(partition, held.generation);
+            }
+        }
+        self.send(Envelope::Event(Event::Lost(partitions.to_vec()), None))
+    }
+
+    /// Goes back to the committed offsets, with all partitions that did not begin after the rewind was asked for.
+    fn rewind(&mut self, ended: u64) -> Result<(), Stop> {
+        let mut list = TopicPartitionList::new();
+        {
+            let mut shared = lock(&self.shared);
+            let generation = shared.new_generation();
+            for held in self.partitions.values_mut().filter(|held| held.generation <= ended) {
+                let next = shared.position(&held.partition).unwrap_or(held.next);
+                discard(&self.budget, held.restart(generation, next));
+                let TopicPartition { topic, partition } = &held.partition;
+                list.add_partition_offset(topic, *partition, KafkaOffset::Offset(next))
+                    .map_err(|error| Error::kafka(format!("go back to offset {next}"), &error))?;
+            }
+        }
+        self.seek(list)
+    }
+
+    fn seek(&mut self, mut list: TopicPartitionList) -> Result<(), Stop> {
+        let begin = Instant::now();
+        while list.count() > 0 {
+            let asked = self.consumer.seek_partitions(list.clone(), client::REQUEST_TIMEOUT);
+            let answer = asked.map_err(|error| Error::kafka("go back to the committed offsets", &error))?;
+            // A partition that is just being started or stopped cannot be sought yet.
+            let mut again = TopicPartitionList::new();
+            for element in answer.elements() {
+                if let Err(error) = element.error() {
+                    if begin.elapsed() >= SEEK_PATIENCE {
+                        let partition = self.partition(element.topic(), element.partition());
+                        return Err(Error::kafka(format!("go back in {partition}"), &error).into());
+                    }
+                    again
+                        .add_partition_offset(element.topic(), element.partition(), element.offset())
+                        .map_err(|error| Error::kafka("go back to the committed offsets", &error))?;
+                }
+            }
+            if again.count() > 0 {
+                self.serve_group()?;
+                std::thread::sleep(POLL);
+            }
+            list = again;
+        }
+        Ok(())
+    }
+
+    fn commit(&self, progress: &Progress) {
+        let mut list = TopicPartitionList::new();
+        for (partition, position) in progress.iter().filter(|(p, _)| self.partitions.contains_key(p)) {
+            let offset = KafkaOffset::Offset(position.next);
+            let _ = list.add_partition_offset(&partition.topic, partition.partition, offset);
+        }
+        if list.count() > 0
+            && let Err(error) = self.consumer.commit(&list, CommitMode::Async)
+        {
+            debug!("the group's offsets, a hint for lag tools, were not committed: {}", reason(&error));
+        }
+    }
+
+    fn read(&mut self) -> Result<(), Stop> {
+        let now = Instant::now();
+        let taken = self.queue.poll(POLL);
+        let mut full = Vec::new();
+        for run in taken.runs() {
+            // None: records of a partition that was just given up; librdkafka drops most of them itself.
+            let Some(held) = find(&mut self.partitions, &run) else { continue };
+            let mut memory = 0;
+            for item in run.items() {
+                match item {
+                    Item::Record { offset, timestamp_ms, key, value } => {
+                        memory += held.push(offset, timestamp_ms, key, value, now);
+                    }
+                    Item::End { next } => {
+                        held.skip_to(next);
+                        full.extend(held.take().map(Envelope::Batch));
+                        let (partition, next) = (held.partition.clone(), held.next);
+                        let origin = Some((partition.clone(), held.generation));
+                        full.push(Envelope::Event(Event::EndOfPartition { partition, next }, origin));
+                    }
+                    Item::Error { code, offset, text } => {
+                        record_error(&self.consumer, &held.partition, code, offset, text)?
+                    }
+                }
+            }
+            self.budget.spend(memory);
+            if held.is_full() {
+                full.extend(held.take().map(Envelope::Batch));
+            }
+        }
+        drop(taken);
+        full.into_iter().try_for_each(|envelope| self.send(envelope))
+    }
+
+    /// Hands on the batches being filled of some partitions.
+    fn hand_on(&mut self, which: impl Fn(&Held) -> bool) -> Result<(), Stop> {
+        let due: Vec<RawBatch> =
+            self.partitions.values_mut().filter(|held| which(held)).filter_map(Held::take).collect();
+        due.into_iter().try_for_each(|batch| self.send(Envelope::Batch(batch)))
+    }
+
+    fn send(&self, envelope: Envelope) -> Result<(), Stop> {
+        self.out.send(envelope).map_err(|_| Stop::Closed)
+    }
+
+    fn keep_house(&mut self) {
+        let known = |p: &TopicPartition| {
+            self.queue.watermarks(p).map(|(low, high)| (p.clone(), Watermarks { low, high }))
+        };
+        let fresh: Vec<_> = self.partitions.keys().filter_map(known).collect();
+        lock(&self.shared).watermarks.extend(fresh);
+        self.look_for_brokers();
+    }
+
+    /// Says once that no broker is there, and once that one is back. librdkafka reports only the former, and as soon
+    /// as an idle connection is closed; so a question decides.
+    fn look_for_brokers(&mut self) {
+        if !self.consumer.context().take_all_down() && !self.brokers_gone {
+            return;
+        }
+        let topic = self.settings.config.topics.first().map(String::as_str);
+        let gone = self.consumer.fetch_metadata(topic, PROBE).is_err();
+        let brokers = &self.settings.brokers;
+        match (self.brokers_gone, gone) {
+            (false, true) => warn!("no broker answers at {brokers} any more; trying until one does"),
+            (true, false) => info!("a broker answers at {brokers} again"),
+            _ => {}
+        }
+        self.brokers_gone = gone;
+    }
+
+    /// A partition, sharing its topic's name with the others of the topic.
+    fn partition(&self, topic: &str, partition: i32) -> TopicPartition {
+        let named = self.partitions.keys().find(|p| &*p.topic == topic);
+        TopicPartition::new(named.map_or_else(|| topic.into(), |p| Arc::clone(&p.topic)), partition)
+    }
+
+    fn consumer_group(&self) -> &str {
+        self.settings.config.group.as_ref().unwrap_or(&self.settings.group)
+    }
+}
+
+impl Drop for Poller {
+    fn drop(&mut self) {
+        // The consumer, dropped next, waits until the group has let it go.
+        self.consumer.context().leave_rebalances();
+    }
+}
+
+/// The partition that a run belongs to, if it is ours.
+fn find<'p>(partitions: &'p mut Partitions, run: &Run<'_>) -> Option<&'p mut Held> {
+    partitions.get_mut(&TopicPartition::new(run.topic, run.partition))
+}
+
+/// Turns a partition's error into ours, unless librdkafka tries again by itself.
+fn record_error(
+    consumer: &BaseConsumer<Context>,
+    partition: &TopicPartition,
+    code: RDKafkaRespErr,
+    expected: Offset,
+    text: String,
+) -> Result<(), Stop> {
+    if code == RDKafkaRespErr::RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET {
+        let Watermarks { low, high } = fetch_watermarks(consumer, partition)?;
+        return Err(Error::Gap { partition: partition.clone(), expected, low, high }.into());
+    }
+    if is_damage(code) {
+        let doing = format!("read {partition} at offset {expected}");
+        return Err(Error::Kafka { doing, reason: text }.into());
+    }
+    debug!("{partition} at offset {expected}: {text}");
+    Ok(())
+}
+
+/// Gives back what a batch that nobody will see took.
+fn discard(budget: &Budget, batch: Option<RawBatch>) {
+    budget.give_back(batch.map_or(0, |batch| batch.memory()));
+}
