@@ -6,15 +6,27 @@
 //! Apache::shared()   a real Apache Kafka ──┘
 //! ```
 //!
+//! ```
+//! use puddle_testkit::{Embedded, consume_all, produce, topics, unique};
+//!
+//! let broker = Embedded::start();
+//! let topic = unique("greetings");
+//! topics::create(&broker.brokers(), &topic, 1);
+//! produce(&broker.brokers(), &topic, ["hello"]);
+//! assert_eq!(consume_all(&broker.brokers(), &topic)[0].value.as_deref(), Some(b"hello".as_slice()));
+//! ```
+//!
 //! Everything here blocks, needs no runtime of the caller's, and panics with what went wrong: in a test that
 //! is the message to read. The one exception is a missing Java or Maven, see [`Apache`].
 //!
 //! Tests share brokers, so each test takes its own names from [`topics::unique`].
 
 pub mod apache;
+mod embedded;
 pub mod records;
 pub mod topics;
 
 pub use apache::Apache;
+pub use embedded::Embedded;
 pub use records::{Record, consume_all, flights, produce};
 pub use topics::unique;
