@@ -1,1 +1,16 @@
-//! SQL by Polars on Arrow batches.
+#![doc = include_str!("../README.md")]
+
+mod bridge;
+mod config;
+mod error;
+mod plan;
+pub mod query;
+mod reference;
+mod reject;
+mod sql;
+mod transform;
+
+pub use config::{ReferenceConfig, TransformConfig};
+pub use error::{Error, Problem};
+pub use reject::Rejected;
+pub use transform::Transform;

@@ -1,0 +1,213 @@
+//! A stream's SQL: planned once, then applied to batch after batch.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use polars::lazy::frame::OptFlags;
+use polars::prelude::{DataFrame, DataType, LazyFrame, PolarsError};
+use polars::sql::SQLContext;
+
+use crate::plan::{Refusal, RowWisePlan, Unplannable, scan};
+use crate::sql::{Sql, TableColumns, explain, words};
+use crate::{Error, Problem, bridge, reference};
+
+/// SQL that turns each record into at most one row.
+pub struct Transform {
+    sql: Sql,
+    tables: Vec<TableColumns>,
+    plan: RowWisePlan,
+    input: SchemaRef,
+    output: SchemaRef,
+}
+
+impl Transform {
+    /// Plans SQL that reads the columns `input` under the table name `stream` and may join these references
+    /// (name in the SQL, Parquet or CSV file), which are loaded now and kept in memory.
+    ///
+    /// # Errors
+    /// Everything that can be known before a record is read: unknown names, types that do not fit, SQL that is not
+    /// row-wise, references that are missing or have several rows for a key that is joined on.
+    pub fn new(
+        stream: &str,
+        input: SchemaRef,
+        sql: &str,
+        references: &[(String, PathBuf)],
+    ) -> Result<Self, Error> {
+        Self::from_source("SQL", stream, input, sql, references)
+    }
+
+    /// As [`new`](Self::new), for SQL that has a name for messages, such as its file's.
+    pub fn from_source(
+        source: &str,
+        stream: &str,
+        input: SchemaRef,
+        sql: &str,
+        references: &[(String, PathBuf)],
+    ) -> Result<Self, Error> {
+        let sql = Sql::new(source, sql);
+        let references = load_references(stream, references)?;
+        let empty = Arc::new(DataFrame::empty_with_schema(&bridge::polars_schema(&input)?));
+        let tables = columns_of(std::iter::once((stream, &empty)).chain(names_of(&references)));
+
+        sql.refuse_dotted_tables(&tables)?;
+        refuse_windows(&sql)?;
+        let logical =
+            plan_sql(&sql, &tables, std::iter::once((stream, &empty)).chain(names_of(&references)))?;
+        let plan =
+            RowWisePlan::new(&logical.logical_plan, &empty, &references).map_err(|error| match error {
+                Unplannable::Refused(refusal) => refusal.into_error(&sql),
+                Unplannable::Failed(error) => explain(&error, &sql, &tables),
+            })?;
+        // Types are checked in full when a plan runs; over no rows that is quick.
+        let nothing = guarded(|| plan.over(empty.clone()).collect())?
+            .map_err(|error| explain(&error, &sql, &tables))?;
+        let output = output_schema(&nothing, &sql)?;
+        Ok(Self { sql, tables, plan, input, output })
+    }
+
+    /// The columns of every batch that [`apply`](Self::apply) returns. All may hold nulls.
+    pub fn output_schema(&self) -> SchemaRef {
+        self.output.clone()
+    }
+
+    /// The rows that the SQL makes of these records, in their order; at most one of each record.
+    ///
+    /// # Errors
+    /// [`Error::Data`] when the SQL fails on the values of some record;
+    /// [`apply_or_reject`](Self::apply_or_reject) finds out which.
+    pub fn apply(&mut self, rows: &RecordBatch) -> Result<RecordBatch, Error> {
+        self.check_schema(rows)?;
+        let frame = bridge::to_polars(rows)?;
+        let result = guarded(|| self.plan.over(Arc::new(frame)).collect())?
+            .map_err(|error| self.data_error(&error))?;
+        // What no batch may do, whatever the plan's checks let through: the count of records would not add up.
+        if result.height() > rows.num_rows() {
+            return Err(Error::Engine(format!(
+                "{} records became {} rows",
+                rows.num_rows(),
+                result.height()
+            )));
+        }
+        bridge::to_arrow(result, &self.output)
+    }
+
+    fn check_schema(&self, rows: &RecordBatch) -> Result<(), Error> {
+        let same = rows.schema_ref().fields().iter().map(|field| (field.name(), field.data_type())).eq(self
+            .input
+            .fields()
+            .iter()
+            .map(|field| (field.name(), field.data_type())));
+        if same { Ok(()) } else { Err(Error::Schema(format!("{} instead of {}", rows.schema(), self.input))) }
+    }
+
+    /// What a failure while running means: the plan was right, so it is about the data.
+    fn data_error(&self, error: &PolarsError) -> Error {
+        match explain(error, &self.sql, &self.tables) {
+            Error::Sql { what, .. } => Error::Data(what),
+            other => other,
+        }
+    }
+}
+
+impl std::fmt::Debug for Transform {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Transform")
+            .field("sql", &self.sql)
+            .field("output", &self.output)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Runs Polars so that a panic inside it, as on a value it did not expect, is an error of this batch.
+pub(crate) fn guarded<T>(run: impl FnOnce() -> T) -> Result<T, Error> {
+    catch_unwind(AssertUnwindSafe(run)).map_err(|panic| {
+        let words =
+            panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+        Error::Engine(words.unwrap_or("it panicked").to_owned())
+    })
+}
+
+/// The logical plan of this SQL over these frames, with its columns and types checked.
+fn plan_sql<'a>(
+    sql: &Sql,
+    tables: &[TableColumns],
+    frames: impl Iterator<Item = (&'a str, &'a Arc<DataFrame>)>,
+) -> Result<LazyFrame, Error> {
+    let mut context = SQLContext::new();
+    for (name, frame) in frames {
+        context.register(name, LazyFrame::from_logical_plan(scan(frame.clone()), OptFlags::default()));
+    }
+    guarded(|| {
+        let mut logical = context.execute(&sql.text)?;
+        logical.collect_schema()?;
+        Ok(logical)
+    })?
+    .map_err(|error| explain(&error, sql, tables))
+}
+
+fn output_schema(result: &DataFrame, sql: &Sql) -> Result<SchemaRef, Error> {
+    for (name, dtype) in result.schema().iter() {
+        let help = match dtype {
+            DataType::Duration(_) => {
+                "CAST(... AS BIGINT) gives its microseconds (milliseconds between two _timestamps)"
+            }
+            DataType::Null => "give the null a type: CAST(NULL AS VARCHAR)",
+            _ => continue,
+        };
+        let what = format!("the column {name:?} has the type {dtype}, which a Parquet table cannot hold");
+        return Err(sql.error_at_word(Problem::Types, name, what, help.to_owned()));
+    }
+    bridge::plain_schema(result.schema()).map_err(|(name, dtype)| {
+        let what = format!("the column {name:?} has the type {dtype}, which a Parquet table cannot hold");
+        sql.error_at_word(Problem::Types, &name, what, "CAST it to another type".to_owned())
+    })
+}
+
+/// Windows leave no trace in the plan when Polars finds that they change nothing, yet a reader would expect one.
+fn refuse_windows(sql: &Sql) -> Result<(), Error> {
+    for word in words(&sql.text) {
+        let refusal = if word.is_keyword("OVER") && word.followed_by == Some('(') {
+            Refusal::depends_on_cut("a window function (OVER)", None)
+        } else if word.is_keyword("LAST_VALUE") && word.followed_by == Some('(') {
+            Refusal::depends_on_cut("LAST_VALUE", None)
+        } else {
+            continue;
+        };
+        return Err(refusal.into_error_at(sql, word.place));
+    }
+    Ok(())
+}
+
+type References = Vec<(String, Arc<DataFrame>)>;
+
+fn load_references(stream: &str, files: &[(String, PathBuf)]) -> Result<References, Error> {
+    let mut references = References::new();
+    for (name, path) in files {
+        if name == stream || references.iter().any(|(known, _)| known == name) {
+            return Err(Error::Reference {
+                name: name.clone(),
+                path: path.clone(),
+                what: "another table already has this name".to_owned(),
+                usage: true,
+            });
+        }
+        references.push((name.clone(), Arc::new(reference::load(name, path)?)));
+    }
+    Ok(references)
+}
+
+fn names_of(references: &References) -> impl Iterator<Item = (&str, &Arc<DataFrame>)> {
+    references.iter().map(|(name, frame)| (name.as_str(), frame))
+}
+
+fn columns_of<'a>(frames: impl Iterator<Item = (&'a str, &'a Arc<DataFrame>)>) -> Vec<TableColumns> {
+    frames
+        .map(|(table, frame)| TableColumns {
+            table: table.to_owned(),
+            columns: frame.get_column_names().into_iter().map(ToString::to_string).collect(),
+        })
+        .collect()
+}
