@@ -1,0 +1,260 @@
+//! What can go wrong between an Arrow batch and a committed table.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use arrow::error::ArrowError;
+use parquet::errors::ParquetError;
+use puddle_types::{Offset, TopicPartition};
+
+/// A failure of a sink or of reading a lake. Its text says what, where, and what to try.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A setting cannot be used.
+    #[error("[sink] {key}: {reason}")]
+    Config {
+        /// The key of the `[sink]` section.
+        key: &'static str,
+        /// Why not, and what is allowed.
+        reason: String,
+    },
+    /// A column cannot be stored.
+    #[error("column {column:?} cannot be stored in Parquet: {reason}")]
+    Column {
+        /// Its name.
+        column: String,
+        /// Why not, and what to try.
+        reason: String,
+    },
+    /// The rows' schema does not fit the one that the table was made with.
+    #[error(
+        "column {column:?} of table {table:?}: the table has {pinned}, the pipeline now gives {found}; only \
+         nullable columns may be added, at the end. Change the query back, or choose a new [sink] table"
+    )]
+    Schema {
+        /// The table.
+        table: String,
+        /// The first column that differs.
+        column: String,
+        /// What the table's log says.
+        pinned: String,
+        /// What was asked for.
+        found: String,
+    },
+    /// A batch does not have the schema that the sink was opened with.
+    #[error("a batch for table {table:?} does not have the schema that the sink was opened with: {reason}")]
+    Batch {
+        /// The table.
+        table: String,
+        /// The first difference.
+        reason: String,
+    },
+    /// Another pipeline made the table.
+    #[error(
+        "table {table:?} belongs to pipeline {owner:?}, not to {asked:?}: two pipelines cannot share a table; \
+         choose another [sink] table"
+    )]
+    Owner {
+        /// The table.
+        table: String,
+        /// The pipeline that made it.
+        owner: String,
+        /// The pipeline that asked.
+        asked: String,
+    },
+    /// The table is partitioned by other columns.
+    #[error(
+        "table {table:?} is partitioned by {pinned:?}, not by {asked:?}: set partition_by back, or choose a new \
+         [sink] table"
+    )]
+    PartitionBy {
+        /// The table.
+        table: String,
+        /// What the table's log says.
+        pinned: Vec<String>,
+        /// What was asked for.
+        asked: Vec<String>,
+    },
+    /// Another writer has the table open.
+    #[error("table {table:?} is being written by {holder}: stop that one, or choose another [sink] table")]
+    Locked {
+        /// The table.
+        table: String,
+        /// Pipeline and process id of the writer.
+        holder: String,
+    },
+    /// The table's folder holds files that no log knows.
+    #[error(
+        "{} holds files but Puddle has no log of them, so it cannot know which records they cover: move the \
+         folder away, or choose another [sink] table", path.display()
+    )]
+    Foreign {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The table's folder is gone although the log names files in it.
+    #[error(
+        "{} is gone, but the table's log names files in it: put the folder back, or remove {} too and start anew",
+        path.display(), log.display()
+    )]
+    Gone {
+        /// The table's folder.
+        path: PathBuf,
+        /// The folder of its log.
+        log: PathBuf,
+    },
+    /// There is no such table.
+    #[error("there is no table {table:?} in {}", lake.display())]
+    NoTable {
+        /// The table.
+        table: String,
+        /// The lake.
+        lake: PathBuf,
+    },
+    /// A file of the log, or a staged data file, is not what was written.
+    #[error("{} is damaged: {reason}. The data was left as it is", path.display())]
+    Corrupt {
+        /// The file.
+        path: PathBuf,
+        /// How it shows, and what to try.
+        reason: String,
+    },
+    /// Another writer created the next log entry first.
+    #[error("another writer committed epoch {epoch} first ({}): only one may write a table", path.display())]
+    Conflict {
+        /// The epoch.
+        epoch: u64,
+        /// The log entry that was there already.
+        path: PathBuf,
+    },
+    /// An epoch does not begin where the table's progress ends.
+    #[error("epoch of {partition} begins at offset {from}, but the table has everything below {expected}")]
+    Discontinuous {
+        /// The partition.
+        partition: TopicPartition,
+        /// Where the epoch begins.
+        from: Offset,
+        /// Where it must begin.
+        expected: Offset,
+    },
+    /// An epoch's counts contradict one another or the rows that were written.
+    #[error("the epoch's counts do not add up: {reason}")]
+    Counts {
+        /// Which ones.
+        reason: String,
+    },
+    /// The epoch in hand has failed; it must be aborted and written again.
+    #[error("the epoch failed before and must be aborted first ({cause})")]
+    Broken {
+        /// The first failure.
+        cause: String,
+    },
+    /// The sink's state is not known for certain; it must be opened again.
+    #[error("the sink is closed after a failure and must be opened again ({cause})")]
+    Poisoned {
+        /// The first failure.
+        cause: String,
+    },
+    /// The file system did not make a file or folder durable.
+    #[error("could not sync {} to disk; what it holds is written again from Kafka after a restart", path.display())]
+    Sync {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A file operation failed.
+    #[error("could not {action} {}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Parquet could not encode the rows.
+    #[error("could not encode {} as Parquet", path.display())]
+    Parquet {
+        /// The file.
+        path: PathBuf,
+        /// What the encoder said.
+        source: ParquetError,
+    },
+    /// Arrow could not convert or split the rows.
+    #[error("could not convert a batch for table {table:?}")]
+    Arrow {
+        /// The table.
+        table: String,
+        /// What Arrow said.
+        source: ArrowError,
+    },
+}
+
+impl Error {
+    /// Whether the user asked for something wrong (exit code 2), rather than something having failed (1).
+    pub fn is_usage(&self) -> bool {
+        matches!(
+            self,
+            Self::Config { .. }
+                | Self::Column { .. }
+                | Self::Schema { .. }
+                | Self::Owner { .. }
+                | Self::PartitionBy { .. }
+                | Self::Foreign { .. }
+                | Self::NoTable { .. }
+        )
+    }
+
+    /// Whether the disk or a quota is full, so that the same may succeed when there is room.
+    pub fn is_out_of_space(&self) -> bool {
+        let (Self::Io { source, .. } | Self::Sync { source, .. }) = self else { return false };
+        matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+    }
+
+    /// Whether the sink must be opened again, an [`abort`](crate::Sink::abort) not being enough.
+    pub fn needs_reopen(&self) -> bool {
+        matches!(self, Self::Poisoned { .. } | Self::Sync { .. } | Self::Conflict { .. })
+    }
+
+    pub(crate) fn io<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> Self + 'a {
+        move |source| Self::Io { action, path: path.to_owned(), source }
+    }
+
+    pub(crate) fn sync(path: &Path) -> impl FnOnce(io::Error) -> Self + '_ {
+        move |source| Self::Sync { path: path.to_owned(), source }
+    }
+
+    pub(crate) fn corrupt(path: &Path, reason: impl Into<String>) -> Self {
+        Self::Corrupt { path: path.to_owned(), reason: reason.into() }
+    }
+
+    pub(crate) fn arrow(table: &str) -> impl FnOnce(ArrowError) -> Self + '_ {
+        move |source| Self::Arrow { table: table.to_owned(), source }
+    }
+
+    /// An error of the Parquet writer; one that came from the file below it is told as that.
+    pub(crate) fn parquet(path: &Path, error: ParquetError) -> Self {
+        let path = path.to_owned();
+        match error {
+            ParquetError::External(inner) => match inner.downcast::<io::Error>() {
+                Ok(source) => Self::Io { action: "write", path, source: *source },
+                Err(inner) => Self::Parquet { path, source: ParquetError::External(inner) },
+            },
+            source => Self::Parquet { path, source },
+        }
+    }
+}
+
+/// The text of an error and of all its sources, for an error that is told again later.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        source = inner.source();
+    }
+    text
+}

@@ -1,0 +1,167 @@
+//! What a lake holds, read through the commit logs: whole epochs only, without locks, also while a writer runs.
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow::datatypes::{Field, SchemaRef};
+use puddle_types::Progress;
+
+use crate::Error;
+use crate::config::{REJECTED_SUFFIX, validate_table};
+use crate::parquet::layout::{HIDDEN, Layout};
+use crate::parquet::log::{Loaded, Log};
+use crate::parquet::rejected_schema;
+use crate::schema::schema;
+use crate::storage::{LocalStorage, Storage};
+
+pub use crate::parquet::log::{Commit, DataFile, History, Moved};
+
+/// A table as of its newest whole epoch.
+#[derive(Clone, Debug)]
+pub struct Table {
+    /// Its name; that of a table of rejected records ends with `.rejected`.
+    pub name: String,
+    /// Its folder.
+    pub root: PathBuf,
+    /// Its files, oldest first.
+    pub files: Vec<TableFile>,
+    /// The columns that stand in the path, outermost first.
+    pub partition_by: Vec<Field>,
+    /// All columns, those of the path too, in the order of the query that wrote them. Files from before a column
+    /// was added lack it.
+    pub schema: SchemaRef,
+    /// The newest epoch that is seen.
+    pub epoch: u64,
+    /// Rows of all files.
+    pub rows: u64,
+    /// Size of all files.
+    pub bytes: u64,
+}
+
+/// A file of a table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableFile {
+    /// Where it is.
+    pub path: PathBuf,
+    /// The exact values of [`Table::partition_by`], as text; null is `None`.
+    pub partition: Vec<Option<String>>,
+    /// Its rows.
+    pub rows: u64,
+    /// Its size.
+    pub bytes: u64,
+}
+
+/// The tables of a lake, by name; a table of rejected records only if it has any. A lake that does not exist yet
+/// has none.
+pub fn tables(lake: &Path) -> Result<Vec<Table>, Error> {
+    let hidden = lake.join(HIDDEN);
+    let mut names = match storage().list(&hidden) {
+        Ok(names) => names,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(Error::io("list", &hidden)(error)),
+    };
+    names.retain(|name| validate_table(name).is_ok());
+    names.sort_unstable();
+    let mut tables = Vec::new();
+    for name in names {
+        if let Some((data, rejected)) = both(lake, &name)? {
+            tables.push(data);
+            tables.extend(Some(rejected).filter(|table| table.rows > 0));
+        }
+    }
+    Ok(tables)
+}
+
+/// One table of a lake, by name; also one of rejected records.
+pub fn table(lake: &Path, name: &str) -> Result<Table, Error> {
+    let main = name.strip_suffix(REJECTED_SUFFIX);
+    match both(lake, main.unwrap_or(name))? {
+        Some((data, rejected)) => Ok(if main.is_some() { rejected } else { data }),
+        None => Err(Error::NoTable { table: name.to_owned(), lake: lake.to_owned() }),
+    }
+}
+
+/// All commits of a table, oldest first, read as they are asked for.
+pub fn history(lake: &Path, table: &str) -> Result<History, Error> {
+    find(lake, table)?.0.history()
+}
+
+/// Where a table's partitions go on, without taking its lock.
+pub fn progress(lake: &Path, table: &str) -> Result<Progress, Error> {
+    Ok(find(lake, table)?.1.state.progress)
+}
+
+/// The log's `last` commit, if its files are all in place; the one before it otherwise, so that an epoch is seen
+/// whole or not at all.
+fn visible_epoch(log: &Log, lake: &Path, loaded: &Loaded) -> u64 {
+    let epoch = loaded.state.epoch;
+    let placed = |file: &DataFile| file.destination_in(lake).is_ok_and(|path| path.exists());
+    if log.done().is_some_and(|done| done >= epoch) || loaded.last.files.iter().all(placed) {
+        epoch
+    } else {
+        epoch - 1
+    }
+}
+
+/// A table and that of its rejected records.
+fn both(lake: &Path, name: &str) -> Result<Option<(Table, Table)>, Error> {
+    let layout = Layout::new(lake, name);
+    let Some((log, loaded)) = load(lake, name)? else { return Ok(None) };
+    let epoch = visible_epoch(&log, lake, &loaded);
+    let form = &loaded.state.form;
+    let all = schema(&form.columns).map_err(|reason| Error::corrupt(log.dir(), reason))?;
+    let by =
+        form.partition_by.iter().filter_map(|column| all.field_with_name(column).ok().cloned()).collect();
+    let table = |name: String, root, schema, partition_by| Table {
+        name,
+        root,
+        files: Vec::new(),
+        partition_by,
+        schema,
+        epoch,
+        rows: 0,
+        bytes: 0,
+    };
+    let mut data = table(name.to_owned(), layout.root(), all, by);
+    let mut rejected = table(layout.rejected_name(), layout.rejected_root(), rejected_schema()?, Vec::new());
+    for commit in log.history()? {
+        let commit = commit?;
+        if commit.epoch > epoch {
+            break;
+        }
+        for file in commit.files {
+            let path = file.destination_in(lake).map_err(|reason| Error::corrupt(log.dir(), reason))?;
+            let table = if file.rejected { &mut rejected } else { &mut data };
+            table.rows += file.rows;
+            table.bytes += file.bytes;
+            table.files.push(TableFile {
+                path,
+                partition: file.partition,
+                rows: file.rows,
+                bytes: file.bytes,
+            });
+        }
+    }
+    Ok(Some((data, rejected)))
+}
+
+fn find(lake: &Path, table: &str) -> Result<(Log, Loaded), Error> {
+    load(lake, table)?.ok_or_else(|| Error::NoTable { table: table.to_owned(), lake: lake.to_owned() })
+}
+
+/// A table's log and what it says; `None` if it has no commit.
+fn load(lake: &Path, table: &str) -> Result<Option<(Log, Loaded)>, Error> {
+    validate_table(table)?;
+    let dir = Layout::new(lake, table).log();
+    let storage = storage();
+    if !storage.exists(&dir).map_err(Error::io("look for", &dir))? {
+        return Ok(None);
+    }
+    let log = Log::new(storage, dir);
+    Ok(log.load()?.map(|loaded| (log, loaded)))
+}
+
+fn storage() -> Arc<dyn Storage> {
+    Arc::new(LocalStorage { durable: true })
+}

@@ -1,0 +1,180 @@
+//! A table in memory: the reference that other sinks are compared with, and a sink for tests of what stands before.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use puddle_types::{Offset, Progress, TopicPartition};
+
+use crate::parquet::rejected_schema;
+use crate::schema::{Column, columns, convert, evolve, schema, stored};
+use crate::{Committed, Epoch, Error, Sink};
+
+const NAME: &str = "memory";
+
+/// A table that lives as long as its clones, and is written by one sink after another.
+#[derive(Clone, Default)]
+pub struct MemoryTable {
+    content: Arc<Mutex<Content>>,
+}
+
+#[derive(Default)]
+struct Content {
+    owner: Option<String>,
+    columns: Vec<Column>,
+    progress: Progress,
+    rows: Vec<RecordBatch>,
+    rejected: Vec<RecordBatch>,
+    epochs: Vec<Epoch>,
+    /// Who has it open.
+    holder: Option<String>,
+}
+
+/// A memory table that is open for writing.
+struct MemorySink {
+    table: MemoryTable,
+    schema: SchemaRef,
+    rejected_schema: SchemaRef,
+    /// What the next commit pins.
+    columns: Vec<Column>,
+    owner: String,
+    progress: Progress,
+    gaps: BTreeMap<TopicPartition, Offset>,
+    rows: Vec<RecordBatch>,
+    rejected: Vec<RecordBatch>,
+    broken: Option<String>,
+}
+
+impl MemoryTable {
+    /// An empty table.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Opens the table for rows of this schema; refuses what a stored table refuses.
+    pub fn open(&self, schema_found: &SchemaRef, owner: &str) -> Result<Box<dyn Sink>, Error> {
+        let found = columns(&*stored(schema_found)?);
+        let mut content = self.lock();
+        if let Some(holder) = &content.holder {
+            return Err(Error::Locked { table: NAME.to_owned(), holder: format!("pipeline {holder:?}") });
+        }
+        let columns = match &content.owner {
+            None => found,
+            Some(pinned) if pinned != owner => {
+                let (table, owner, asked) = (NAME.to_owned(), pinned.clone(), owner.to_owned());
+                return Err(Error::Owner { table, owner, asked });
+            }
+            Some(_) => evolve(NAME, &content.columns, &found)?,
+        };
+        let sink = MemorySink {
+            table: self.clone(),
+            schema: schema(&columns).map_err(|reason| Error::Batch { table: NAME.to_owned(), reason })?,
+            rejected_schema: rejected_schema()?,
+            columns,
+            owner: owner.to_owned(),
+            progress: content.progress.clone(),
+            gaps: BTreeMap::new(),
+            rows: Vec::new(),
+            rejected: Vec::new(),
+            broken: None,
+        };
+        content.holder = Some(owner.to_owned());
+        Ok(Box::new(sink))
+    }
+
+    /// The committed rows, in the order of their commits.
+    pub fn rows(&self) -> Vec<RecordBatch> {
+        self.lock().rows.clone()
+    }
+
+    /// The committed rejected records.
+    pub fn rejected(&self) -> Vec<RecordBatch> {
+        self.lock().rejected.clone()
+    }
+
+    /// The commits.
+    pub fn epochs(&self) -> Vec<Epoch> {
+        self.lock().epochs.clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Content> {
+        self.content.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl MemorySink {
+    fn check_health(&self) -> Result<(), Error> {
+        self.broken.as_ref().map_or(Ok(()), |cause| Err(Error::Broken { cause: cause.clone() }))
+    }
+
+    fn fail(&mut self, error: Error) -> Error {
+        self.broken = Some(crate::error::chain(&error));
+        error
+    }
+}
+
+impl Sink for MemorySink {
+    fn progress(&self) -> &Progress {
+        &self.progress
+    }
+
+    fn write(&mut self, rows: &RecordBatch) -> Result<(), Error> {
+        self.check_health()?;
+        let rows = convert(rows, &self.schema, NAME).map_err(|error| self.fail(error))?;
+        self.rows.push(rows);
+        Ok(())
+    }
+
+    fn write_rejected(&mut self, rows: &RecordBatch) -> Result<(), Error> {
+        self.check_health()?;
+        let rows = convert(rows, &self.rejected_schema, NAME).map_err(|error| self.fail(error))?;
+        self.rejected.push(rows);
+        Ok(())
+    }
+
+    fn commit(&mut self, epoch: Epoch) -> Result<Committed, Error> {
+        self.check_health()?;
+        let count = |batches: &[RecordBatch]| batches.iter().map(|rows| rows.num_rows() as u64).sum::<u64>();
+        let (rows, rejected) = (count(&self.rows), count(&self.rejected));
+        let newest = self.table.lock().epochs.len() as u64;
+        if rows + rejected == 0 && !epoch.is_news(&self.progress) {
+            return Ok(Committed { epoch: newest, ..Committed::default() });
+        }
+        epoch.check(&self.progress, &self.gaps, rows, rejected).map_err(|error| self.fail(error))?;
+        for (partition, span) in &epoch.partitions {
+            span.advance(partition, &mut self.progress);
+        }
+        let mut content = self.table.lock();
+        content.owner = Some(self.owner.clone());
+        content.columns.clone_from(&self.columns);
+        content.progress.clone_from(&self.progress);
+        content.rows.append(&mut self.rows);
+        content.rejected.append(&mut self.rejected);
+        content.epochs.push(epoch);
+        self.gaps.clear();
+        Ok(Committed { epoch: newest + 1, files: 0, bytes: 0, rows })
+    }
+
+    fn abort(&mut self) -> Result<(), Error> {
+        self.rows.clear();
+        self.rejected.clear();
+        self.broken = None;
+        Ok(())
+    }
+
+    fn accept_gap(&mut self, partition: &TopicPartition, next: Offset) -> Result<(), Error> {
+        if let Some(position) = self.progress.get(partition).filter(|position| position.next > next) {
+            let expected = position.next;
+            return Err(Error::Discontinuous { partition: partition.clone(), from: next, expected });
+        }
+        self.gaps.insert(partition.clone(), next);
+        Ok(())
+    }
+}
+
+impl Drop for MemorySink {
+    fn drop(&mut self) {
+        self.table.lock().holder = None;
+    }
+}

@@ -1,0 +1,103 @@
+//! From staging to the table: what a commit does after its entry is in the log, and what a start makes up for.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use super::file::holds;
+use super::log::{Commit, DataFile, Log};
+use crate::Error;
+use crate::storage::{Storage, create_dirs};
+
+/// Compares each staged file with what was written to it, before anything refers to it. What was just written is
+/// in memory still, so this costs a hundredth of encoding it.
+pub(super) fn verify_staged(storage: &dyn Storage, lake: &Path, files: &[DataFile]) -> Result<(), Error> {
+    for file in files {
+        let staged = file.source_in(lake).map_err(|reason| Error::corrupt(lake, reason))?;
+        if !holds(storage, &staged, file.bytes, &file.hash)? {
+            return Err(Error::corrupt(
+                &staged,
+                "it does not hold what was written; the epoch was not committed",
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Moves a commit's staged files to the table and marks the commit as done.
+pub(super) fn publish(storage: &dyn Storage, lake: &Path, log: &Log, commit: &Commit) -> Result<(), Error> {
+    let entry = |reason| Error::corrupt(log.dir(), format!("epoch {}: {reason}", commit.epoch));
+    let mut moves = Vec::with_capacity(commit.files.len());
+    for file in &commit.files {
+        moves.push((file.source_in(lake).map_err(entry)?, file.destination_in(lake).map_err(entry)?));
+    }
+    place(storage, lake, &moves)?;
+    log.mark_done(commit.epoch)
+}
+
+/// Brings a commit to its end that a crash may have cut short: files that are in place stay, staged ones follow.
+pub(super) fn roll_forward(
+    storage: &dyn Storage,
+    lake: &Path,
+    log: &Log,
+    commit: &Commit,
+) -> Result<(), Error> {
+    let entry = |reason| Error::corrupt(log.dir(), format!("epoch {}: {reason}", commit.epoch));
+    log.rewrite(commit)?;
+    let mut moves = Vec::new();
+    let mut placed = Vec::new();
+    for file in &commit.files {
+        let (source, destination) =
+            (file.source_in(lake).map_err(entry)?, file.destination_in(lake).map_err(entry)?);
+        let is_there = storage.exists(&destination).map_err(Error::io("look for", &destination))?;
+        let at = if is_there { &destination } else { &source };
+        if !storage.exists(at).map_err(Error::io("look for", at))? {
+            let reason =
+                format!("it is gone, and so is {}, though epoch {} names it", source.display(), commit.epoch);
+            return Err(Error::corrupt(&destination, reason));
+        }
+        if !holds(storage, at, file.bytes, &file.hash)? {
+            let reason = format!(
+                "it does not hold what epoch {} wrote; restore it, or read its records again into a new table",
+                commit.epoch
+            );
+            return Err(Error::corrupt(at, reason));
+        }
+        if is_there { placed.push(destination) } else { moves.push((source, destination)) }
+    }
+    // The folders may be there without being durable, and so may the files that are in place.
+    for (_, destination) in &moves {
+        create_dirs(storage, destination.parent().unwrap_or(lake))?;
+    }
+    let destinations = placed.iter().chain(moves.iter().map(|(_, destination)| destination));
+    let folders: BTreeSet<&Path> = destinations
+        .flat_map(|path| path.ancestors().skip(1).take_while(|dir| dir.starts_with(lake)))
+        .collect();
+    sync_all(storage, folders)?;
+    place(storage, lake, &moves)?;
+    log.mark_done(commit.epoch)
+}
+
+/// Removes staged files; nothing in the log that is not in place names them.
+pub(super) fn sweep(storage: &dyn Storage, staging: &Path) -> Result<(), Error> {
+    for name in storage.list(staging).map_err(Error::io("list", staging))? {
+        let path = staging.join(name);
+        storage.remove(&path).map_err(Error::io("remove", &path))?;
+    }
+    Ok(())
+}
+
+fn place(storage: &dyn Storage, lake: &Path, moves: &[(PathBuf, PathBuf)]) -> Result<(), Error> {
+    let mut folders = BTreeSet::new();
+    for (source, destination) in moves {
+        let folder = destination.parent().unwrap_or(lake);
+        create_dirs(storage, folder)?;
+        storage.rename_new(source, destination).map_err(Error::io("move a staged file to", destination))?;
+        folders.extend([folder, source.parent().unwrap_or(lake)]);
+    }
+    sync_all(storage, folders)
+}
+
+/// Makes the names in folders durable, from the outermost to the innermost.
+fn sync_all(storage: &dyn Storage, folders: BTreeSet<&Path>) -> Result<(), Error> {
+    folders.into_iter().try_for_each(|folder| storage.sync_dir(folder).map_err(Error::sync(folder)))
+}

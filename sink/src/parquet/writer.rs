@@ -1,0 +1,198 @@
+//! The staged files of one epoch: rows are split by partition value and leave memory as row groups.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use parquet::file::properties::WriterPropertiesPtr;
+
+use super::file::{Finished, OpenFile, Pending, properties};
+use super::log::DataFile;
+use super::split::{Splitter, Values};
+use crate::schema::convert;
+use crate::storage::Storage;
+use crate::{Error, SinkConfig, hive};
+
+/// Writes the rows of one table, be it the one of good or of rejected records.
+pub(super) struct TableWriter {
+    storage: Arc<dyn Storage>,
+    /// The folder's name in the lake, and the beginning of each file's.
+    table: String,
+    /// The staging folder, whole and relative to the lake.
+    staging: PathBuf,
+    staging_name: String,
+    rejected: bool,
+    schema: SchemaRef,
+    partition_by: Vec<String>,
+    splitter: Splitter,
+    properties: WriterPropertiesPtr,
+    row_group_rows: usize,
+    max_open: usize,
+    budget: usize,
+    parts: BTreeMap<Values, Part>,
+    pending_bytes: usize,
+    finished: Vec<(Values, Finished)>,
+    /// Number of the next file. It goes on through aborted epochs, so that no name is used twice.
+    next_file: u64,
+    writes: u64,
+}
+
+/// What is known of one partition value in the epoch in hand.
+#[derive(Default)]
+struct Part {
+    pending: Pending,
+    file: Option<OpenFile>,
+    last_write: u64,
+}
+
+/// What tells one table's writer from another's.
+pub(super) struct Settings<'a> {
+    pub(super) table: String,
+    pub(super) staging: PathBuf,
+    pub(super) staging_name: String,
+    pub(super) rejected: bool,
+    pub(super) schema: SchemaRef,
+    pub(super) partition_by: &'a [String],
+}
+
+impl TableWriter {
+    pub(super) fn new(
+        storage: Arc<dyn Storage>,
+        settings: Settings<'_>,
+        config: &SinkConfig,
+    ) -> Result<Self, Error> {
+        let Settings { table, staging, staging_name, rejected, schema, partition_by } = settings;
+        Ok(Self {
+            splitter: Splitter::new(&table, &schema, partition_by)?,
+            partition_by: partition_by.to_vec(),
+            properties: properties(config)?,
+            row_group_rows: config.row_group_rows,
+            max_open: config.max_open_partitions,
+            budget: config.buffer_bytes,
+            parts: BTreeMap::new(),
+            pending_bytes: 0,
+            finished: Vec::new(),
+            next_file: 0,
+            writes: 0,
+            storage,
+            table,
+            staging,
+            staging_name,
+            rejected,
+            schema,
+        })
+    }
+
+    /// Takes rows of any schema that is stored as this table's.
+    pub(super) fn write(&mut self, epoch: u64, rows: &RecordBatch) -> Result<(), Error> {
+        self.writes += 1;
+        let rows = convert(rows, &self.schema, &self.table)?;
+        for (values, rows) in self.splitter.split(&rows)? {
+            let part = self.parts.entry(values.clone()).or_default();
+            part.last_write = self.writes;
+            let before = part.pending.bytes;
+            part.pending.push(rows).map_err(Error::arrow(&self.table))?;
+            self.pending_bytes = self.pending_bytes + part.pending.bytes - before;
+            if part.pending.rows >= self.row_group_rows {
+                self.encode(epoch, &values)?;
+            }
+        }
+        while self.pending_bytes > self.budget {
+            let largest = self.parts.iter().max_by_key(|(_, part)| part.pending.bytes);
+            let Some(values) = largest.map(|(values, _)| values.clone()) else { break };
+            self.encode(epoch, &values)?;
+        }
+        Ok(())
+    }
+
+    /// Finishes and syncs every file, and tells what there is to commit.
+    pub(super) fn finish(&mut self, epoch: u64) -> Result<Vec<DataFile>, Error> {
+        while let Some(values) = self.parts.keys().next().cloned() {
+            if self.parts[&values].pending.rows > 0 {
+                self.encode(epoch, &values)?;
+            }
+            self.close(&values)?;
+        }
+        Ok(self.finished.iter().map(|(values, file)| self.describe(values, file)).collect())
+    }
+
+    /// Forgets the epoch's files, which have been published.
+    pub(super) fn published(&mut self) {
+        self.finished.clear();
+        self.next_file = 0;
+    }
+
+    /// Throws away what waits; the staged files that there were are left to the caller.
+    pub(super) fn abort(&mut self) {
+        self.parts.clear();
+        self.pending_bytes = 0;
+        self.finished.clear();
+    }
+
+    /// Writes what waits for a partition value to its file.
+    fn encode(&mut self, epoch: u64, values: &Values) -> Result<(), Error> {
+        if self.parts[values].file.is_none() {
+            self.make_room(values)?;
+        }
+        let Some(part) = self.parts.get_mut(values) else { return Ok(()) };
+        let file = match &mut part.file {
+            Some(file) => file,
+            none => {
+                let name = format!("{}-{epoch:020}-{}.parquet", self.table, self.next_file);
+                self.next_file += 1;
+                let schema = self.splitter.data_schema();
+                let path = self.staging.join(name);
+                none.insert(OpenFile::create(&*self.storage, path, schema, &self.properties)?)
+            }
+        };
+        self.pending_bytes -= part.pending.bytes;
+        file.write(&mut part.pending)
+    }
+
+    /// Finishes the file that was not written to for longest if one more would be too many.
+    fn make_room(&mut self, but: &Values) -> Result<(), Error> {
+        let open = || self.parts.iter().filter(|(values, part)| part.file.is_some() && *values != but);
+        if open().count() < self.max_open {
+            return Ok(());
+        }
+        let oldest = open().min_by_key(|(_, part)| part.last_write).map(|(values, _)| values.clone());
+        let Some(values) = oldest else { return Ok(()) };
+        if self.parts[&values].pending.rows == 0 {
+            return self.close(&values);
+        }
+        let file = self.parts.get_mut(&values).and_then(|part| part.file.take());
+        self.finish_file(values, file)
+    }
+
+    fn close(&mut self, values: &Values) -> Result<(), Error> {
+        let Some((values, part)) = self.parts.remove_entry(values) else { return Ok(()) };
+        self.finish_file(values, part.file)
+    }
+
+    fn finish_file(&mut self, values: Values, file: Option<OpenFile>) -> Result<(), Error> {
+        if let Some(file) = file {
+            self.finished.push((values, file.finish()?));
+        }
+        Ok(())
+    }
+
+    fn describe(&self, values: &Values, file: &Finished) -> DataFile {
+        let name = file.path.file_name().unwrap_or_default().to_string_lossy();
+        let mut destination = self.table.clone();
+        for (column, value) in self.partition_by.iter().zip(values) {
+            destination.push('/');
+            destination.push_str(&hive::encode(column, value.as_deref()));
+        }
+        DataFile {
+            source: format!("{}/{name}", self.staging_name),
+            destination: format!("{destination}/{name}"),
+            partition: values.clone(),
+            rejected: self.rejected,
+            rows: file.rows,
+            bytes: file.bytes,
+            hash: file.hash.clone(),
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! What every sink promises. Each test runs on each sink; a new one is added to [`stores`].
+
+mod common;
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch};
+use arrow::datatypes::{Int64Type, SchemaRef};
+use common::{OWNER, epoch, feed, id, next_offset, partition, rejected, rows, schema, span};
+use puddle_sink::memory::MemoryTable;
+use puddle_sink::{Committed, Epoch, Error, Sink, lake};
+use puddle_types::{Position, metadata};
+
+/// A place that one table is kept in, and read back from.
+trait Store {
+    fn open(&self, schema: SchemaRef, owner: &str) -> Result<Box<dyn Sink>, Error>;
+    fn rows(&self) -> Vec<RecordBatch>;
+    fn rejected(&self) -> Vec<RecordBatch>;
+}
+
+fn stores() -> Vec<(&'static str, Box<dyn Store>)> {
+    vec![("memory", Box::new(MemoryTable::new())), ("parquet", Box::new(tempfile::tempdir().unwrap()))]
+}
+
+impl Store for MemoryTable {
+    fn open(&self, schema: SchemaRef, owner: &str) -> Result<Box<dyn Sink>, Error> {
+        MemoryTable::open(self, &schema, owner)
+    }
+
+    fn rows(&self) -> Vec<RecordBatch> {
+        MemoryTable::rows(self)
+    }
+
+    fn rejected(&self) -> Vec<RecordBatch> {
+        MemoryTable::rejected(self)
+    }
+}
+
+impl Store for tempfile::TempDir {
+    fn open(&self, schema: SchemaRef, owner: &str) -> Result<Box<dyn Sink>, Error> {
+        let config = puddle_sink::SinkConfig { durable: false, ..puddle_sink::SinkConfig::new("t") };
+        puddle_sink::open(self.path(), &config, schema, owner)
+    }
+
+    fn rows(&self) -> Vec<RecordBatch> {
+        read(self.path(), "t")
+    }
+
+    fn rejected(&self) -> Vec<RecordBatch> {
+        read(self.path(), "t.rejected")
+    }
+}
+
+fn read(dir: &std::path::Path, table: &str) -> Vec<RecordBatch> {
+    match lake::table(dir, table) {
+        Ok(table) => table.files.iter().flat_map(|file| common::read_file(&file.path)).collect(),
+        Err(Error::NoTable { .. }) => Vec::new(),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+fn ids(batches: &[RecordBatch], column: &str) -> Vec<i64> {
+    let column = |batch: &RecordBatch| {
+        batch.column_by_name(column).unwrap().as_primitive::<Int64Type>().values().to_vec()
+    };
+    batches.iter().flat_map(column).collect()
+}
+
+fn written(number: i32, until: i64) -> Vec<i64> {
+    ids(&[rows(number, 0, until)], "id")
+}
+
+#[test]
+fn nothing_shows_before_its_commit_and_everything_after() {
+    for (name, store) in stores() {
+        let mut sink = store.open(schema(), OWNER).unwrap();
+        sink.write(&rows(0, 0, 20)).unwrap();
+        sink.write_rejected(&rejected(0, 0, 20)).unwrap();
+        assert!(store.rows().is_empty() && sink.progress().is_empty(), "{name}");
+        let committed = sink.commit(epoch(&[(0, span(0, 20))])).unwrap();
+        assert_eq!((committed.epoch, committed.rows), (1, span(0, 20).written), "{name}");
+        assert_eq!(ids(&store.rows(), "id"), written(0, 20), "{name}: in order");
+        assert_eq!(ids(&store.rejected(), metadata::OFFSET), [5, 12, 19], "{name}");
+        let position = Position { next: 20, last: span(0, 20).last };
+        assert_eq!(sink.progress().get(&partition(0)), Some(&position), "{name}");
+    }
+}
+
+#[test]
+fn progress_and_rows_outlive_the_sink() {
+    for (name, store) in stores() {
+        for until in [10, 25, 60] {
+            let mut sink = store.open(schema(), OWNER).unwrap();
+            feed(&mut *sink, until).unwrap();
+        }
+        let sink = store.open(schema(), OWNER).unwrap();
+        assert_eq!((next_offset(sink.progress(), 0), next_offset(sink.progress(), 1)), (60, 60), "{name}");
+        let mut found = ids(&store.rows(), "id");
+        found.sort_unstable();
+        assert_eq!(found, [written(0, 60), written(1, 60)].concat(), "{name}");
+    }
+}
+
+#[test]
+fn an_aborted_epoch_never_was() {
+    for (name, store) in stores() {
+        let mut sink = store.open(schema(), OWNER).unwrap();
+        feed(&mut *sink, 10).unwrap();
+        let before = sink.progress().clone();
+        sink.write(&rows(0, 10, 30)).unwrap();
+        sink.write_rejected(&rejected(0, 10, 30)).unwrap();
+        sink.abort().unwrap();
+        assert_eq!(sink.progress(), &before, "{name}");
+        feed(&mut *sink, 15).unwrap();
+        let mut found = ids(&store.rows(), "id");
+        found.sort_unstable();
+        assert_eq!(found, [written(0, 15), written(1, 15)].concat(), "{name}");
+    }
+}
+
+#[test]
+fn a_dropped_epoch_never_was() {
+    for (name, store) in stores() {
+        let mut sink = store.open(schema(), OWNER).unwrap();
+        sink.write(&rows(0, 0, 30)).unwrap();
+        drop(sink);
+        let mut sink = store.open(schema(), OWNER).unwrap();
+        assert!(sink.progress().is_empty() && store.rows().is_empty(), "{name}");
+        feed(&mut *sink, 5).unwrap();
+        assert_eq!(ids(&store.rows(), "id").len(), 2 * written(0, 5).len(), "{name}");
+    }
+}
+
+#[test]
+fn an_epoch_without_rows_moves_progress_and_one_without_news_does_nothing() {
+    for (name, store) in stores() {
+        let mut sink = store.open(schema(), OWNER).unwrap();
+        let filtered = puddle_sink::Span { filtered: 1, written: 0, records: 1, rejected: 0, ..span(0, 9) };
+        let committed = sink.commit(epoch(&[(0, filtered)])).unwrap();
+        assert_eq!(committed, Committed { epoch: 1, ..Committed::default() }, "{name}");
+        // A gap at the end of the partition: offsets move, records do not come.
+        let gap = puddle_sink::Span {
+            from: 9,
+            next: 12,
+            last: None,
+            records: 0,
+            written: 0,
+            filtered: 0,
+            rejected: 0,
+        };
+        assert_eq!(sink.commit(epoch(&[(0, gap)])).unwrap().epoch, 2, "{name}");
+        let position = sink.progress()[&partition(0)];
+        assert_eq!((position.next, position.last), (12, filtered.last), "{name}: the last record is kept");
+        let nothing = puddle_sink::Span { from: 12, ..gap };
+        for idle in [Epoch::default(), epoch(&[(0, nothing)])] {
+            assert_eq!(sink.commit(idle).unwrap().epoch, 2, "{name}");
+        }
+        drop(sink);
+        assert_eq!(next_offset(store.open(schema(), OWNER).unwrap().progress(), 0), 12, "{name}");
+    }
+}
+
+#[test]
+fn an_epoch_that_does_not_go_on_where_the_table_ends_is_refused() {
+    for (name, store) in stores() {
+        let mut sink = store.open(schema(), OWNER).unwrap();
+        feed(&mut *sink, 10).unwrap();
+        for (from, next) in [(0, 10), (9, 14), (11, 14)] {
+            sink.write(&rows(0, from, next)).unwrap();
+            sink.write_rejected(&rejected(0, from, next)).unwrap();
+            let error = sink.commit(epoch(&[(0, span(from, next))])).unwrap_err();
+            assert!(matches!(error, Error::Discontinuous { expected: 10, .. }), "{name}: {error}");
+            assert!(matches!(sink.commit(Epoch::default()), Err(Error::Broken { .. })), "{name}");
+            sink.abort().unwrap();
+        }
+        feed(&mut *sink, 14).unwrap();
+        let mut found = ids(&store.rows(), "id");
+        found.sort_unstable();
+        assert_eq!(found, [written(0, 14), written(1, 14)].concat(), "{name}");
+    }
+}
+
+#[test]
+fn a_gap_must_be_accepted_and_never_leads_back() {
+    for (name, store) in stores() {
+        let mut sink = store.open(schema(), OWNER).unwrap();
+        feed(&mut *sink, 10).unwrap();
+        assert!(sink.accept_gap(&partition(0), 9).is_err(), "{name}");
+        sink.accept_gap(&partition(0), 14).unwrap();
+        sink.write(&rows(0, 14, 16)).unwrap();
+        sink.commit(epoch(&[(0, span(14, 16))])).unwrap();
+        assert_eq!(next_offset(sink.progress(), 0), 16, "{name}");
+    }
+}
+
+#[test]
+fn counts_that_do_not_match_the_rows_are_refused() {
+    for (name, store) in stores() {
+        let mut sink = store.open(schema(), OWNER).unwrap();
+        sink.write(&rows(0, 0, 10)).unwrap();
+        let error = sink.commit(epoch(&[(0, span(0, 10))])).unwrap_err();
+        assert!(matches!(error, Error::Counts { .. }), "{name}: the rejected row is missing: {error}");
+        sink.abort().unwrap();
+        sink.write(&rows(0, 0, 3)).unwrap();
+        let error = sink.commit(Epoch::default()).unwrap_err();
+        assert!(matches!(error, Error::Counts { .. }), "{name}: rows that no span covers: {error}");
+        sink.abort().unwrap();
+        feed(&mut *sink, 3).unwrap();
+        assert_eq!(store.rows().iter().map(RecordBatch::num_rows).sum::<usize>(), 6, "{name}");
+    }
+}
+
+#[test]
+fn a_table_has_one_writer_and_one_owner() {
+    for (name, store) in stores() {
+        let mut sink = store.open(schema(), OWNER).unwrap();
+        let Err(error) = store.open(schema(), "second") else { panic!("{name}: two writers") };
+        assert!(matches!(&error, Error::Locked { holder, .. } if holder.contains(OWNER)), "{name}: {error}");
+        feed(&mut *sink, 3).unwrap();
+        drop(sink);
+        let Err(error) = store.open(schema(), "second") else { panic!("{name}: two owners") };
+        assert!(matches!(&error, Error::Owner { owner, .. } if owner == OWNER), "{name}: {error}");
+        assert!(store.open(schema(), OWNER).is_ok(), "{name}: the refused one kept the lock");
+    }
+}
+
+#[test]
+fn a_nullable_column_may_be_added_and_nothing_else() {
+    let added: ArrayRef = Arc::new(Int64Array::from(vec![Some(7), None]));
+    for (name, store) in stores() {
+        feed(&mut *store.open(schema(), OWNER).unwrap(), 3).unwrap();
+        let batch = rows(0, 3, 9).slice(0, 2);
+        let mut columns = batch.columns().to_vec();
+        columns.push(added.clone());
+        let mut fields: Vec<_> = schema().fields().iter().map(|field| field.as_ref().clone()).collect();
+        fields.push(arrow::datatypes::Field::new("added", added.data_type().clone(), true));
+        let wider: SchemaRef = Arc::new(arrow::datatypes::Schema::new(fields));
+        let mut sink = store.open(wider.clone(), OWNER).unwrap();
+        sink.write(&RecordBatch::try_new(wider.clone(), columns).unwrap()).unwrap();
+        let given = puddle_sink::Span { records: 2, written: 2, filtered: 0, rejected: 0, ..span(3, 9) };
+        sink.commit(epoch(&[(0, given)])).unwrap();
+        drop(sink);
+        assert_eq!(store.rows().last().unwrap().num_columns(), 4, "{name}");
+        let narrower = Arc::new(schema().project(&[0, 1]).unwrap());
+        for other in [schema(), narrower] {
+            let Err(error) = store.open(other, OWNER) else { panic!("{name}: a column went missing") };
+            assert!(matches!(error, Error::Schema { .. }) && error.is_usage(), "{name}: {error}");
+        }
+        assert!(store.open(wider, OWNER).is_ok(), "{name}");
+    }
+}
+
+#[test]
+fn a_batch_of_another_schema_breaks_the_epoch_until_it_is_aborted() {
+    for (name, store) in stores() {
+        let mut sink = store.open(schema(), OWNER).unwrap();
+        let error = sink.write(&rejected(0, 0, 10)).unwrap_err();
+        assert!(matches!(error, Error::Batch { .. }), "{name}: {error}");
+        assert!(matches!(sink.write(&rows(0, 0, 3)), Err(Error::Broken { .. })), "{name}");
+        sink.abort().unwrap();
+        feed(&mut *sink, 3).unwrap();
+        assert!(ids(&store.rows(), "id").contains(&id(1, 0)), "{name}");
+    }
+}
