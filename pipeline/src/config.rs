@@ -121,7 +121,9 @@ impl Pipeline {
         let references = parsed
             .reference
             .into_iter()
-            .map(|(name, reference)| Ok((name.clone(), resolve(&name, &reference.path, folder, roots, &file)?)))
+            .map(|(name, reference)| {
+                Ok((name.clone(), resolve(&name, &reference.path, folder, roots, &file)?))
+            })
             .collect::<Result<_, Error>>()?;
         let sql = match parsed.transform.sql {
             Some(path) => {
@@ -192,8 +194,11 @@ fn siblings(folder: &Path) -> Vec<String> {
 }
 
 fn resolve(name: &str, path: &Path, folder: &Path, roots: &[PathBuf], file: &Path) -> Result<PathBuf, Error> {
-    std::iter::once(folder).chain(roots.iter().map(PathBuf::as_path)).map(|root| root.join(path)).find(|p| p.is_file()).ok_or_else(
-        || Error::Config {
+    std::iter::once(folder)
+        .chain(roots.iter().map(PathBuf::as_path))
+        .map(|root| root.join(path))
+        .find(|p| p.is_file())
+        .ok_or_else(|| Error::Config {
             place: file.display().to_string(),
             message: format!(
                 "[reference.{name}] path = {:?}: no such file in {}",
@@ -204,8 +209,7 @@ fn resolve(name: &str, path: &Path, folder: &Path, roots: &[PathBuf], file: &Pat
                     .collect::<Vec<_>>()
                     .join(" or ")
             ),
-        },
-    )
+        })
 }
 
 #[cfg(test)]

@@ -63,7 +63,8 @@ impl OpenEpoch {
 
     /// Whether the epoch must be committed at `now`.
     pub(crate) fn is_due(&self, config: &CommitConfig, now: Instant) -> bool {
-        self.counts.records >= config.rows || self.deadline(config.every).is_some_and(|deadline| deadline <= now)
+        self.counts.records >= config.rows
+            || self.deadline(config.every).is_some_and(|deadline| deadline <= now)
     }
 
     pub(crate) fn is_empty(&self) -> bool {

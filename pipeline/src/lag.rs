@@ -42,9 +42,18 @@ pub async fn lag(pipeline: &Pipeline, brokers: &str, lake: &Path) -> Result<Vec<
         let mut lags = Vec::new();
         for topic in &config.topics {
             for (partition, held) in admin.watermarks(topic)? {
-                let next = progress.get(&TopicPartition::new(topic.as_str(), partition)).map(|position| position.next);
+                let next = progress
+                    .get(&TopicPartition::new(topic.as_str(), partition))
+                    .map(|position| position.next);
                 let lag = (held.high - next.unwrap_or(held.low)).max(0);
-                lags.push(PartitionLag { topic: topic.clone(), partition, low: held.low, high: held.high, next, lag });
+                lags.push(PartitionLag {
+                    topic: topic.clone(),
+                    partition,
+                    low: held.low,
+                    high: held.high,
+                    next,
+                    lag,
+                });
             }
         }
         Ok(lags)

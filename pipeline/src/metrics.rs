@@ -10,13 +10,13 @@ use std::time::Instant;
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::TimestampMillisecondType;
 use hdrhistogram::Histogram;
-use puddle_sink::Committed;
-use puddle_types::metadata;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
+use puddle_sink::Committed;
+use puddle_types::metadata;
 
 use crate::epoch::EpochCounts;
 use crate::{Latency, Summary};
@@ -82,13 +82,29 @@ impl Metrics {
         let files = counter("puddle_files", "Files made visible", None);
         let commits = counter("puddle_commits", "Commits made", None);
         let lag = Family::<Labels, Gauge>::default();
-        registry.register("puddle_lag_records", "Records of the topic that are not committed yet", lag.clone());
+        registry.register(
+            "puddle_lag_records",
+            "Records of the topic that are not committed yet",
+            lag.clone(),
+        );
         let last_commit = Gauge::<i64, AtomicI64>::default();
-        registry.register("puddle_last_commit_timestamp_seconds", "When the last commit was made", last_commit.clone());
+        registry.register(
+            "puddle_last_commit_timestamp_seconds",
+            "When the last commit was made",
+            last_commit.clone(),
+        );
         let p50 = Gauge::<f64, AtomicU64>::default();
-        registry.register("puddle_latency_p50_seconds", "Record timestamp to visible row, median", p50.clone());
+        registry.register(
+            "puddle_latency_p50_seconds",
+            "Record timestamp to visible row, median",
+            p50.clone(),
+        );
         let p99 = Gauge::<f64, AtomicU64>::default();
-        registry.register("puddle_latency_p99_seconds", "Record timestamp to visible row, 99th percentile", p99.clone());
+        registry.register(
+            "puddle_latency_p99_seconds",
+            "Record timestamp to visible row, 99th percentile",
+            p99.clone(),
+        );
         let latency = Histogram::new_with_bounds(1, LATENCY_CAP_MS, 3).expect("constant bounds are valid");
         Self {
             pipeline: pipeline.to_owned(),
@@ -135,7 +151,11 @@ impl Metrics {
                 return;
             }
             if !timed.reasons.contains(reason) {
-                tracing::warn!(pipeline = self.pipeline, reason, "a record was rejected; further ones are counted");
+                tracing::warn!(
+                    pipeline = self.pipeline,
+                    reason,
+                    "a record was rejected; further ones are counted"
+                );
                 timed.reasons.insert(reason.to_owned());
             }
         }

@@ -4,9 +4,9 @@ use std::future::Future;
 use std::time::Duration;
 
 use arrow::datatypes::{Schema, SchemaRef};
+use puddle_ingest::admin::Admin;
 use puddle_ingest::raw::RawBatch;
 use puddle_ingest::reader::sample;
-use puddle_ingest::admin::Admin;
 use puddle_ingest::schema::{SchemaDecl, infer};
 use puddle_transform::Transform;
 use puddle_types::metadata;
@@ -15,7 +15,7 @@ use std::sync::Arc;
 use crate::{Error, Pipeline};
 
 /// How many records of each topic a schema is inferred from.
-pub const INFERENCE_SAMPLE: usize = 1_000;
+pub(crate) const INFERENCE_SAMPLE: usize = 1_000;
 /// How long to wait for a first record to infer from, between two looks.
 const INFERENCE_POLL: Duration = Duration::from_millis(500);
 
@@ -40,15 +40,21 @@ pub(crate) async fn topics(pipeline: &Pipeline, brokers: &str) -> Result<(), Err
 }
 
 /// Infers the schema from the first records and pins it. With `wait`, waits for records where there are none.
-pub(crate) async fn infer_schema(pipeline: &Pipeline, brokers: &str, wait: bool) -> Result<SchemaDecl, Error> {
+pub(crate) async fn infer_schema(
+    pipeline: &Pipeline,
+    brokers: &str,
+    wait: bool,
+) -> Result<SchemaDecl, Error> {
     let pin = pipeline.schema_file();
     loop {
         let mut batches = Vec::new();
         for topic in &pipeline.ingest.topics {
-            let (brokers, topic, client) = (brokers.to_owned(), topic.clone(), pipeline.ingest.client.clone());
+            let (brokers, topic, client) =
+                (brokers.to_owned(), topic.clone(), pipeline.ingest.client.clone());
             batches.extend(blocking(move || sample(&brokers, &client, &topic, INFERENCE_SAMPLE)).await?);
         }
-        let samples: Vec<&[u8]> = batches.iter().flat_map(RawBatch::records).filter_map(|record| record.value).collect();
+        let samples: Vec<&[u8]> =
+            batches.iter().flat_map(RawBatch::records).filter_map(|record| record.value).collect();
         if !samples.is_empty() {
             let schema = infer(&samples)?;
             schema.store(&pin)?;
@@ -68,7 +74,10 @@ pub(crate) fn transform(pipeline: &Pipeline, schema: &SchemaDecl) -> Result<Tran
     let stream = pipeline.stream_name();
     let (file, sql) = match &pipeline.sql {
         Some(sql) => (sql.file.display().to_string(), sql.text.clone()),
-        None => (pipeline.file().display().to_string(), format!("SELECT * FROM \"{}\"", stream.replace('"', "\"\""))),
+        None => (
+            pipeline.file().display().to_string(),
+            format!("SELECT * FROM \"{}\"", stream.replace('"', "\"\"")),
+        ),
     };
     Ok(Transform::from_source(&file, stream, input_schema(schema), &sql, &pipeline.references)?)
 }
@@ -81,7 +90,9 @@ fn input_schema(schema: &SchemaDecl) -> SchemaRef {
 }
 
 /// Runs blocking work off the async threads.
-pub(crate) fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> impl Future<Output = T> {
+pub(crate) fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> impl Future<Output = T> {
     let task = tokio::task::spawn_blocking(work);
     async { task.await.unwrap_or_else(|e| std::panic::resume_unwind(e.into_panic())) }
 }

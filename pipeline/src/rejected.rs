@@ -33,13 +33,15 @@ pub(crate) async fn by_sql(
     let mut columns: Vec<ArrayRef> = metadata::fields()
         .iter()
         .map(|field| {
-            let column = batch.rows.column_by_name(field.name()).expect("every batch has the metadata columns");
+            let column =
+                batch.rows.column_by_name(field.name()).expect("every batch has the metadata columns");
             take(column, &rows, None).expect("the indices are those of rows")
         })
         .collect();
     columns.push(Arc::new(StringArray::from_iter_values(failed.iter().map(|record| &record.reason))));
     columns.push(Arc::new(values));
-    Ok(RecordBatch::try_new(metadata::rejected_schema(), columns).expect("the columns are those of the schema"))
+    Ok(RecordBatch::try_new(metadata::rejected_schema(), columns)
+        .expect("the columns are those of the schema"))
 }
 
 /// The values of the records at these offsets, in order; null where the topic no longer has one.

@@ -72,7 +72,8 @@ pub async fn run(
         }
     };
     let sink = {
-        let (config, schema, name) = (pipeline.sink.clone(), transform.output_schema(), pipeline.name.clone());
+        let (config, schema, name) =
+            (pipeline.sink.clone(), transform.output_schema(), pipeline.name.clone());
         blocking(move || puddle_sink::open(&lake, &config, schema, &name)).await?
     };
     let settings = SourceSettings::new(&brokers, pipeline.group(), pipeline.ingest.clone(), schema);
@@ -81,7 +82,11 @@ pub async fn run(
     let mut running = Running {
         pipeline,
         brokers,
-        positions: sink.progress().iter().map(|(partition, position)| (partition.clone(), position.next)).collect(),
+        positions: sink
+            .progress()
+            .iter()
+            .map(|(partition, position)| (partition.clone(), position.next))
+            .collect(),
         source,
         sink,
         transform,
@@ -168,7 +173,11 @@ impl Running<'_> {
                 Ok(())
             }
             Event::Revoking { partitions, ack } => {
-                tracing::info!(pipeline = self.pipeline.name, partitions = partitions.len(), "revoked: committing first");
+                tracing::info!(
+                    pipeline = self.pipeline.name,
+                    partitions = partitions.len(),
+                    "revoked: committing first"
+                );
                 self.commit()?;
                 self.forget(&partitions);
                 // If they were not waited for, nothing of them is open, and the new owner finds out at its commit.
@@ -176,7 +185,11 @@ impl Running<'_> {
                 Ok(())
             }
             Event::Lost(partitions) => {
-                tracing::warn!(pipeline = self.pipeline.name, partitions = partitions.len(), "lost: the open epoch is read again");
+                tracing::warn!(
+                    pipeline = self.pipeline.name,
+                    partitions = partitions.len(),
+                    "lost: the open epoch is read again"
+                );
                 self.start_over()
             }
         }
@@ -184,7 +197,11 @@ impl Running<'_> {
 
     async fn on_batch(&mut self, batch: Batch) -> Result<(), Error> {
         let expected = *self.positions.entry(batch.partition.clone()).or_insert(batch.from);
-        assert_eq!(batch.from, expected, "{}: batches must follow one another without a gap", batch.partition);
+        assert_eq!(
+            batch.from, expected,
+            "{}: batches must follow one another without a gap",
+            batch.partition
+        );
         self.metrics.on_read(batch.records(), batch.bytes);
 
         let (rows, failed) = tokio::task::block_in_place(|| self.transform.apply_or_reject(&batch.rows))?;
@@ -229,7 +246,8 @@ impl Running<'_> {
         self.epoch = OpenEpoch::default();
         self.sink.abort()?;
         let progress = self.sink.progress().clone();
-        self.positions = progress.iter().map(|(partition, position)| (partition.clone(), position.next)).collect();
+        self.positions =
+            progress.iter().map(|(partition, position)| (partition.clone(), position.next)).collect();
         self.ended.clear();
         self.source.rewind(progress);
         Ok(())

@@ -122,10 +122,14 @@ pub async fn verify(pipeline: &Pipeline, brokers: &str, lake: &Path) -> Result<R
                 Range::new(partition.clone(), account.from.max(low).min(account.next), account.next)
             })
             .collect();
-        let mut ledgers: BTreeMap<TopicPartition, Ledger> =
-            ranges.iter().map(|range| (range.partition.clone(), Ledger::new(range.from, range.next))).collect();
+        let mut ledgers: BTreeMap<TopicPartition, Ledger> = ranges
+            .iter()
+            .map(|range| (range.partition.clone(), Ledger::new(range.from, range.next)))
+            .collect();
         // A topic that lost its end holds nothing there to wait for.
-        let readable = ranges.iter().filter(|range| held.get(&range.partition).is_some_and(|held| held.high >= range.next));
+        let readable = ranges
+            .iter()
+            .filter(|range| held.get(&range.partition).is_some_and(|held| held.high >= range.next));
         let mut reader = Reader::open(&brokers, &client, readable.cloned().collect())?.offsets_only();
         while let Some(batch) = reader.next()? {
             if let Some(ledger) = ledgers.get_mut(&batch.partition) {
@@ -138,7 +142,9 @@ pub async fn verify(pipeline: &Pipeline, brokers: &str, lake: &Path) -> Result<R
         let mut partitions = Vec::new();
         for (range, (partition, account)) in ranges.iter().zip(&history.partitions) {
             match held.get(partition) {
-                None => problems.push(format!("{partition}: the topic does not have this partition any more")),
+                None => {
+                    problems.push(format!("{partition}: the topic does not have this partition any more"))
+                }
                 Some(held) if held.high < account.next => problems.push(format!(
                     "{partition}: the topic ends at {}, before the log's {}: it was truncated or made again",
                     held.high, account.next
@@ -192,9 +198,13 @@ fn tables(lake: &Path, name: &str) -> Result<Vec<lake::Table>, Error> {
 }
 
 /// What the topics hold of each partition in the log.
-fn held(admin: &Admin, history: &History) -> Result<BTreeMap<TopicPartition, puddle_ingest::Watermarks>, Error> {
+fn held(
+    admin: &Admin,
+    history: &History,
+) -> Result<BTreeMap<TopicPartition, puddle_ingest::Watermarks>, Error> {
     let mut held = BTreeMap::new();
-    let topics: std::collections::BTreeSet<&str> = history.partitions.keys().map(|partition| &*partition.topic).collect();
+    let topics: std::collections::BTreeSet<&str> =
+        history.partitions.keys().map(|partition| &*partition.topic).collect();
     for topic in topics {
         for (partition, watermarks) in admin.watermarks(topic)? {
             held.insert(TopicPartition::new(topic, partition), watermarks);

@@ -20,25 +20,37 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// The main job, whole: real flights and weather from Kafka to Parquet, audited, with a look at the result
-    #[command(after_help = "Example:  puddle demo\nIt may be run again: it replaces the topics and tables that it made, and no others.")]
+    #[command(
+        after_help = "Example:  puddle demo\nIt may be run again: it replaces the topics and tables that it made, and no others."
+    )]
     Demo(Demo),
     /// Run a pipeline folder
-    #[command(after_help = "Examples:\n  puddle run pipelines/flights --until-caught-up\n  puddle run pipelines/flights --brokers localhost:9092 --set commit.every=1s")]
+    #[command(
+        after_help = "Examples:\n  puddle run pipelines/flights --until-caught-up\n  puddle run pipelines/flights --brokers localhost:9092 --set commit.every=1s"
+    )]
     Run(Run),
     /// Play a data set into a topic, as JSON records
-    #[command(after_help = "Examples:\n  puddle replay flights\n  puddle replay flights --rate 1000 --topic live\n  puddle replay flights --speed 3600x --rows 5000\n  puddle replay events.ndjson --topic events --partitions 4")]
+    #[command(
+        after_help = "Examples:\n  puddle replay flights\n  puddle replay flights --rate 1000 --topic live\n  puddle replay flights --speed 3600x --rows 5000\n  puddle replay events.ndjson --topic events --partitions 4"
+    )]
     Replay(Replay),
     /// Run the embedded broker in the foreground
-    #[command(after_help = "Example:  puddle broker\nSingle node, no replication, no access control: it listens on loopback unless told otherwise.")]
+    #[command(
+        after_help = "Example:  puddle broker\nSingle node, no replication, no access control: it listens on loopback unless told otherwise."
+    )]
     Broker(Broker),
     /// Ask the lake in SQL
-    #[command(after_help = "Examples:\n  puddle query 'SELECT airline, count(*) AS flights FROM flights GROUP BY airline ORDER BY flights DESC'\n  puddle query 'SELECT * FROM \"flights.rejected\"' --format json\n  puddle query 'SHOW TABLES'")]
+    #[command(
+        after_help = "Examples:\n  puddle query 'SELECT airline, count(*) AS flights FROM flights GROUP BY airline ORDER BY flights DESC'\n  puddle query 'SELECT * FROM \"flights.rejected\"' --format json\n  puddle query 'SHOW TABLES'"
+    )]
     Query(Query),
     /// Audit a pipeline: every offset of its topics written, filtered or rejected, exactly once
     #[command(after_help = "Example:  puddle verify pipelines/flights")]
     Verify(Verify),
     /// What is in the broker
-    #[command(after_help = "Examples:\n  puddle topics\n  puddle topics create events --partitions 4\n  puddle topics delete events")]
+    #[command(
+        after_help = "Examples:\n  puddle topics\n  puddle topics create events --partitions 4\n  puddle topics delete events"
+    )]
     Topics(Topics),
     /// How far a pipeline's table is behind its topics
     #[command(after_help = "Example:  puddle lag pipelines/flights")]

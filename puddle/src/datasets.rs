@@ -58,8 +58,15 @@ pub(crate) fn find(given: &str) -> anyhow::Result<DatasetChoice> {
             known.push(format!("{dataset}/{table}"));
         }
     }
-    let known = if known.is_empty() { "no data sets here".into() } else { format!("data sets here: {}", known.join(", ")) };
-    Err(Usage(format!("there is no data set or file {given:?}; {known}; a file may be .parquet, .csv or .ndjson")).into())
+    let known = if known.is_empty() {
+        "no data sets here".into()
+    } else {
+        format!("data sets here: {}", known.join(", "))
+    };
+    Err(Usage(format!(
+        "there is no data set or file {given:?}; {known}; a file may be .parquet, .csv or .ndjson"
+    ))
+    .into())
 }
 
 /// The manifests of the nearest `data/` folder that has any.
@@ -69,7 +76,8 @@ fn manifests() -> anyhow::Result<Vec<(PathBuf, Manifest)>> {
         for entry in std::fs::read_dir(root.join("data")).into_iter().flatten().flatten() {
             let file = entry.path().join("dataset.toml");
             if let Ok(text) = std::fs::read_to_string(&file) {
-                let manifest = toml::from_str(&text).with_context(|| format!("cannot read {}", file.display()))?;
+                let manifest =
+                    toml::from_str(&text).with_context(|| format!("cannot read {}", file.display()))?;
                 found.push((entry.path(), manifest));
             }
         }

@@ -18,7 +18,9 @@ pub(crate) fn roots() -> Vec<PathBuf> {
         roots.extend(here.ancestors().skip(1).filter(|dir| is_home(dir)).map(Path::to_owned));
     }
     roots.extend(std::env::var_os("PUDDLE_HOME").map(PathBuf::from));
-    roots.extend(Path::new(env!("CARGO_MANIFEST_DIR")).parent().filter(|dir| is_home(dir)).map(Path::to_owned));
+    roots.extend(
+        Path::new(env!("CARGO_MANIFEST_DIR")).parent().filter(|dir| is_home(dir)).map(Path::to_owned),
+    );
     roots
 }
 

@@ -1,4 +1,5 @@
-//! A Python environment with what the notebooks need, made once for each state of their requirements.
+//! A Python environment with what the notebooks and the readers' test need, made once for each state of
+//! their requirements.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -7,23 +8,32 @@ use anyhow::Context;
 
 use crate::tools::{cache, exists, root, run};
 
+const REQUIREMENTS: &str = "notebooks/requirements.txt";
+
 /// Whether Python can make environments here, or the line that gets it.
 pub(crate) fn available() -> Result<(), &'static str> {
-    if exists("python3", "--version") && Command::new("python3").args(["-c", "import ensurepip, venv"]).output().is_ok_and(|o| o.status.success()) {
+    if exists("python3", "--version")
+        && Command::new("python3")
+            .args(["-c", "import ensurepip, venv"])
+            .output()
+            .is_ok_and(|o| o.status.success())
+    {
         Ok(())
     } else {
         Err("Python 3 with venv is missing: sudo apt-get install -y python3 python3-venv")
     }
 }
 
-/// The interpreter of an environment with `notebooks/requirements.txt` installed.
+/// The interpreter of an environment in which [`REQUIREMENTS`] are installed.
 pub(crate) fn interpreter() -> anyhow::Result<PathBuf> {
-    let requirements = root().join("notebooks/requirements.txt");
-    let wanted = std::fs::read_to_string(&requirements).context("cannot read notebooks/requirements.txt")?;
-    let folder = cache()?.join("notebooks-venv");
+    let requirements = root().join(REQUIREMENTS);
+    let wanted =
+        std::fs::read_to_string(&requirements).with_context(|| format!("cannot read {REQUIREMENTS}"))?;
+    let folder = cache()?.join("python");
     let python = folder.join("bin/python");
     let done = folder.join("installed-requirements.txt");
-    if std::fs::read_to_string(&done).is_ok_and(|installed| installed == wanted) && exists(&python.to_string_lossy(), "--version") {
+    let installed = std::fs::read_to_string(&done).is_ok_and(|installed| installed == wanted);
+    if installed && exists(&python.to_string_lossy(), "--version") {
         return Ok(python);
     }
     run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder))?;

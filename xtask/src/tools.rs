@@ -15,7 +15,9 @@ pub(crate) fn cache() -> anyhow::Result<PathBuf> {
     let folder = match (std::env::var_os("PUDDLE_CACHE"), std::env::var_os("HOME")) {
         (Some(folder), _) => PathBuf::from(folder),
         (None, Some(home)) => Path::new(&home).join(".cache/puddle"),
-        (None, None) => anyhow::bail!("neither PUDDLE_CACHE nor HOME is set: where may fetched tools be kept?"),
+        (None, None) => {
+            anyhow::bail!("neither PUDDLE_CACHE nor HOME is set: where may fetched tools be kept?")
+        }
     };
     std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     Ok(folder)

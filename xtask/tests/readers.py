@@ -32,20 +32,20 @@ def main() -> None:
     db = duckdb.connect()
     db.execute("CREATE VIEW flights AS SELECT * FROM read_parquet($1, hive_partitioning = true, "
                "hive_types = {'month': VARCHAR})".replace("$1", f"'{files}'"))
-    check("DuckDB", "rows, distances", db.execute("SELECT count(*), sum(distance_mi) FROM flights").fetchone(), (ROWS, DISTANCE))
+    check("DuckDB", "rows, distances", db.execute("SELECT count(*), sum(distance) FROM flights").fetchone(), (ROWS, DISTANCE))
     check("DuckDB", "months", dict(db.execute("SELECT month, count(*) FROM flights GROUP BY 1").fetchall()), months)
     check("DuckDB", "offsets", db.execute("SELECT count(DISTINCT (_partition, _offset)) FROM flights").fetchone(), (ROWS,))
     types = dict(db.execute("SELECT column_name, column_type FROM (DESCRIBE flights)").fetchall())
     check("DuckDB", "the type of scheduled_departure", types["scheduled_departure"], "TIMESTAMP WITH TIME ZONE")
 
-    table = ds.dataset(lake / "flights", partitioning="hive").to_table(columns=["distance_mi", "month"])
+    table = ds.dataset(lake / "flights", partitioning="hive").to_table(columns=["distance", "month"])
     check("pyarrow", "rows", table.num_rows, ROWS)
-    check("pyarrow", "distances", pc.sum(table["distance_mi"]).as_py(), DISTANCE)
+    check("pyarrow", "distances", pc.sum(table["distance"]).as_py(), DISTANCE)
     counts = {row["values"]: row["counts"] for row in pc.value_counts(table["month"]).to_pylist()}
     check("pyarrow", "months", counts, months)
 
     frame = pl.scan_parquet(lake / "flights", hive_schema={"month": pl.String})
-    check("Polars", "rows, distances", frame.select(pl.len(), pl.col("distance_mi").sum()).collect().row(0), (ROWS, DISTANCE))
+    check("Polars", "rows, distances", frame.select(pl.len(), pl.col("distance").sum()).collect().row(0), (ROWS, DISTANCE))
     check("Polars", "months", dict(frame.group_by("month").len().collect().iter_rows()), months)
     check("Polars", "weather", pl.scan_parquet(lake / "weather").select(pl.len()).collect().item(), WEATHER_ROWS)
 

@@ -60,7 +60,8 @@ fn what_came_from_the_environment_is_never_shown() {
 
 #[test]
 fn a_missing_reference_names_where_it_was_looked_for() {
-    let error = load(&format!("{FLIGHTS}\n[reference.airlines]\npath = \"no/such.parquet\""), &[]).unwrap_err();
+    let error =
+        load(&format!("{FLIGHTS}\n[reference.airlines]\npath = \"no/such.parquet\""), &[]).unwrap_err();
     assert!(error.contains("[reference.airlines]") && error.contains("no such file"), "{error}");
 }
 

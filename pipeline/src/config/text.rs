@@ -30,7 +30,8 @@ pub(super) fn parse<T: DeserializeOwned>(text: &str, file: &Path, overrides: &[S
         _ => format!("{} with --set {}", file.display(), overrides.join(" --set ")),
     };
     let mut value = Value::Table(table);
-    T::deserialize(value.clone()).map_err(|e| Error::Config { place: told(), message: explain(e.message()) })?;
+    T::deserialize(value.clone())
+        .map_err(|e| Error::Config { place: told(), message: explain(e.message()) })?;
     substitute(&mut value, "", &|name| std::env::var(name).ok())
         .map_err(|message| Error::Config { place: told(), message })?;
     // Everything fitted before the substitution; serde's message could show what came out of the environment.
@@ -43,8 +44,9 @@ pub(super) fn parse<T: DeserializeOwned>(text: &str, file: &Path, overrides: &[S
 /// Reads a duration such as `5s`, `500ms` or `1m`.
 pub(super) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     let text = String::deserialize(deserializer)?;
-    humantime::parse_duration(&text)
-        .map_err(|_| D::Error::custom(format!("{text:?} is not a duration: write \"5s\", \"500ms\" or \"1m\"")))
+    humantime::parse_duration(&text).map_err(|_| {
+        D::Error::custom(format!("{text:?} is not a duration: write \"5s\", \"500ms\" or \"1m\""))
+    })
 }
 
 fn line_of(text: &str, position: usize) -> usize {
@@ -79,7 +81,9 @@ fn nearest<'a>(wrong: &str, known: &[&'a str]) -> Option<&'a str> {
 /// Applies one `a.b.c=value`. A value that is not TOML is taken as a string, so that quotes are not needed.
 fn apply(table: &mut Table, text: &str) -> Result<(), Error> {
     let wrong = |message: String| Error::Config { place: format!("--set {text}"), message };
-    let (path, value) = text.split_once('=').ok_or_else(|| wrong("write --set key=value, as in --set commit.every=1s".into()))?;
+    let (path, value) = text
+        .split_once('=')
+        .ok_or_else(|| wrong("write --set key=value, as in --set commit.every=1s".into()))?;
     let value = toml::from_str::<Table>(&format!("value = {value}"))
         .ok()
         .and_then(|mut table| table.remove("value"))
@@ -105,11 +109,14 @@ fn substitute(value: &mut Value, key: &str, lookup: &dyn Fn(&str) -> Option<Stri
             let mut out = String::with_capacity(text.len());
             let mut rest = text.as_str();
             while let Some(start) = rest.find("${") {
-                let end = rest[start..].find('}').ok_or_else(|| format!("{key}: `${{` without `}}`"))? + start;
+                let end =
+                    rest[start..].find('}').ok_or_else(|| format!("{key}: `${{` without `}}`"))? + start;
                 let name = &rest[start + 2..end];
                 out.push_str(&rest[..start]);
                 out.push_str(&lookup(name).ok_or_else(|| {
-                    format!("{key} needs the environment variable {name}, which is not set: export {name}=...")
+                    format!(
+                        "{key} needs the environment variable {name}, which is not set: export {name}=..."
+                    )
                 })?);
                 rest = &rest[end + 1..];
             }

@@ -13,7 +13,10 @@ use super::Metrics;
 use crate::Error;
 
 /// Serves the metrics until the returned task is aborted. Returns the address, since port 0 means any.
-pub async fn serve(address: SocketAddr, metrics: Arc<Metrics>) -> Result<(SocketAddr, JoinHandle<()>), Error> {
+pub async fn serve(
+    address: SocketAddr,
+    metrics: Arc<Metrics>,
+) -> Result<(SocketAddr, JoinHandle<()>), Error> {
     let failed = |source| Error::Metrics { address, source };
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     let bound = listener.local_addr().map_err(failed)?;

@@ -27,7 +27,12 @@ pub(super) struct History {
 
 impl History {
     /// Reads the log up to this epoch, and reports spans that do not follow one another or do not add up.
-    pub(super) fn read(lake: &Path, table: &str, epoch: u64, problems: &mut Vec<String>) -> Result<Self, Error> {
+    pub(super) fn read(
+        lake: &Path,
+        table: &str,
+        epoch: u64,
+        problems: &mut Vec<String>,
+    ) -> Result<Self, Error> {
         let mut history = Self { partitions: BTreeMap::new(), commits: 0 };
         for entry in lake::history(lake, table)? {
             let entry = entry?;

@@ -62,7 +62,10 @@ impl Ledger {
         let mut problem = |what: String| problems.push(format!("{partition}: {what}"));
         let records = self.topic.count();
         if whole && records != account.records {
-            problem(format!("the topic holds {records} records in [{}, {}), the log accounts for {}", self.from, self.next, account.records));
+            problem(format!(
+                "the topic holds {records} records in [{}, {}), the log accounts for {}",
+                self.from, self.next, account.records
+            ));
         }
         if depth == Depth::Counts {
             return;
@@ -71,13 +74,24 @@ impl Ledger {
             problem(format!("the table has {} rows, the log says {}", self.written, account.written));
         }
         if self.rejected != account.rejected {
-            problem(format!("the rejected table has {} rows, the log says {}", self.rejected, account.rejected));
+            problem(format!(
+                "the rejected table has {} rows, the log says {}",
+                self.rejected, account.rejected
+            ));
         }
         if !self.doubled.is_empty() {
-            problem(format!("{} offsets are there more than once: {}", self.doubled.len(), list(&self.doubled)));
+            problem(format!(
+                "{} offsets are there more than once: {}",
+                self.doubled.len(),
+                list(&self.doubled)
+            ));
         }
         if !self.outside.is_empty() {
-            problem(format!("{} rows come from offsets that the log does not cover: {}", self.outside.len(), list(&self.outside)));
+            problem(format!(
+                "{} rows come from offsets that the log does not cover: {}",
+                self.outside.len(),
+                list(&self.outside)
+            ));
         }
         let unknown = self.tables.minus(&self.topic);
         if unknown > 0 {
@@ -85,7 +99,10 @@ impl Ledger {
         }
         let missing = self.topic.minus(&self.tables);
         if whole && missing != account.filtered {
-            problem(format!("{missing} records of the topic are in no table, but {} were filtered", account.filtered));
+            problem(format!(
+                "{missing} records of the topic are in no table, but {} were filtered",
+                account.filtered
+            ));
         }
     }
 
@@ -184,6 +201,9 @@ mod tests {
         account.filtered = 0;
         account.records = 9;
         let found = problems(&ledger, &account).join("\n");
-        assert!(found.contains("the topic holds 10 records") && found.contains("but 0 were filtered"), "{found}");
+        assert!(
+            found.contains("the topic holds 10 records") && found.contains("but 0 were filtered"),
+            "{found}"
+        );
     }
 }

@@ -53,7 +53,8 @@ fn enter_batch(
     ledgers: &mut BTreeMap<TopicPartition, Ledger>,
     problems: &mut Vec<String>,
 ) {
-    let column = |i: usize, to: &DataType| cast(batch.column(i), to).expect("metadata columns are of their kinds");
+    let column =
+        |i: usize, to: &DataType| cast(batch.column(i), to).expect("metadata columns are of their kinds");
     let partitions = column(0, &DataType::Int32);
     let offsets = column(1, &DataType::Int64);
     let topics = (batch.num_columns() > 2).then(|| column(2, &DataType::Utf8));

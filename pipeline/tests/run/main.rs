@@ -10,7 +10,8 @@ macro_rules! cases {
         mod embedded {
             $(#[test]
             fn $case() {
-                crate::suite::$case(super::Embedded::start().brokers());
+                let broker = super::Embedded::start();
+                crate::suite::$case(&broker.brokers());
             })*
         }
         mod apache {

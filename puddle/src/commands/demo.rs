@@ -33,7 +33,8 @@ const COMMIT_EVERY: &str = "commit.every=1s";
 /// Replays, runs, audits and shows.
 pub(crate) async fn demo(args: cli::Demo) -> anyhow::Result<()> {
     let lake = args.lake.lake.clone();
-    let jobs = PIPELINES.iter().map(|name| Job::load(name).map(Arc::new)).collect::<anyhow::Result<Vec<_>>>()?;
+    let jobs =
+        PIPELINES.iter().map(|name| Job::load(name).map(Arc::new)).collect::<anyhow::Result<Vec<_>>>()?;
     let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let brokers = Brokers::embedded(any_port, &places::broker_dir()).await?;
     let result = run(&jobs, &brokers.address, &lake, args.rows, args.json).await;
@@ -77,7 +78,10 @@ async fn run(
 ) -> anyhow::Result<Option<(Vec<Summary>, Vec<Report>)>> {
     ground::clear(jobs.iter().map(|job| &job.pipeline), brokers, lake).await?;
     if !quiet {
-        eprintln!("replaying New York's departures of 2013 and the weather into Kafka, and from there into {}", lake.display());
+        eprintln!(
+            "replaying New York's departures of 2013 and the weather into Kafka, and from there into {}",
+            lake.display()
+        );
     }
     let mut total = 0;
     for job in jobs {
@@ -97,7 +101,9 @@ async fn run(
         }
         anyhow::Ok(summaries)
     };
-    let Some(mut summaries) = progress.show(work).await?.into_iter().collect::<Option<Vec<_>>>() else { return Ok(None) };
+    let Some(mut summaries) = progress.show(work).await?.into_iter().collect::<Option<Vec<_>>>() else {
+        return Ok(None);
+    };
     summaries.sort_by(|a, b| a.pipeline.cmp(&b.pipeline));
     let mut reports = Vec::new();
     for job in jobs {
@@ -115,7 +121,9 @@ async fn feed_and_run(
 ) -> anyhow::Result<Option<Summary>> {
     let (targets, until) = watch::channel(None);
     let feed = async {
-        let [topic] = job.pipeline.ingest.topics.as_slice() else { anyhow::bail!("the demo's pipelines read one topic each") };
+        let [topic] = job.pipeline.ingest.topics.as_slice() else {
+            anyhow::bail!("the demo's pipelines read one topic each")
+        };
         let dataset = Dataset::open(&job.dataset.path)?;
         let replay = Replay { rows, key: job.dataset.key.clone(), ..Replay::new(&brokers, topic) };
         let replayed = replay::run(replay, dataset, None).await?;
@@ -124,8 +132,7 @@ async fn feed_and_run(
         }
         Ok(!replayed.cancelled)
     };
-    let options =
-        RunOptions { brokers: brokers.clone(), lake, metrics: job.metrics.clone(), until };
+    let options = RunOptions { brokers: brokers.clone(), lake, metrics: job.metrics.clone(), until };
     let run = async { Ok(puddle_pipeline::run(&job.pipeline, options, interrupted()).await?) };
     let (complete, summary) = tokio::try_join!(feed, run)?;
     Ok(complete.then_some(summary))

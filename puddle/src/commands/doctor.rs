@@ -42,28 +42,46 @@ pub(crate) fn doctor(args: cli::Doctor) -> anyhow::Result<()> {
 const PROGRAMS: [(&str, &[&str], &str); 5] = [
     ("java", &["-version"], "for tests against Apache Kafka: sudo apt-get install -y default-jdk-headless"),
     ("mvn", &["--version"], "for tests against Apache Kafka: sudo apt-get install -y maven"),
-    ("docker", &["info", "--format", "engine {{.ServerVersion}}"], "for docker/ with Apache Kafka: https://docs.docker.com/engine/install/"),
+    (
+        "docker",
+        &["info", "--format", "engine {{.ServerVersion}}"],
+        "for docker/ with Apache Kafka: https://docs.docker.com/engine/install/",
+    ),
     ("python3", &["--version"], "for the notebooks: sudo apt-get install -y python3 python3-venv"),
     ("cargo", &["--version"], "for building Puddle: https://rustup.rs"),
 ];
 
 fn program((name, arguments, advice): &(&'static str, &[&str], &'static str)) -> Finding {
-    let version = Command::new(name).args(*arguments).output().ok().filter(|output| output.status.success()).and_then(|output| {
-        let text = [output.stdout, output.stderr].concat();
-        String::from_utf8_lossy(&text).lines().map(str::trim).find(|line| !line.is_empty()).map(str::to_owned)
-    });
+    let version =
+        Command::new(name).args(*arguments).output().ok().filter(|output| output.status.success()).and_then(
+            |output| {
+                let text = [output.stdout, output.stderr].concat();
+                String::from_utf8_lossy(&text)
+                    .lines()
+                    .map(str::trim)
+                    .find(|line| !line.is_empty())
+                    .map(str::to_owned)
+            },
+        );
     let ok = version.is_some();
     Finding { what: name, ok, found: version.unwrap_or_else(|| "-".into()), advice: Some(advice) }
 }
 
 fn cores() -> Finding {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    Finding { what: "cores", ok: cores >= 2, found: cores.to_string(), advice: Some("Puddle polls, decodes and writes at the same time; with one core it is slow") }
+    Finding {
+        what: "cores",
+        ok: cores >= 2,
+        found: cores.to_string(),
+        advice: Some("Puddle polls, decodes and writes at the same time; with one core it is slow"),
+    }
 }
 
 fn memory() -> Finding {
     let kib = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
-        text.lines().find_map(|line| line.strip_prefix("MemAvailable:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok())
+        text.lines().find_map(|line| {
+            line.strip_prefix("MemAvailable:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok()
+        })
     });
     Finding {
         what: "memory",
@@ -93,7 +111,11 @@ fn lake(lake: &Path) -> Finding {
 fn broker() -> Finding {
     let address = SocketAddr::from(([127, 0, 0, 1], 9092));
     let there = TcpStream::connect_timeout(&address, Duration::from_millis(300)).is_ok();
-    let found = if there { format!("one listens on {address}") } else { format!("none on {address}: the embedded one is used") };
+    let found = if there {
+        format!("one listens on {address}")
+    } else {
+        format!("none on {address}: the embedded one is used")
+    };
     Finding { what: "broker", ok: true, found, advice: None }
 }
 

@@ -60,7 +60,11 @@ pub(crate) async fn replay(args: cli::Replay) -> anyhow::Result<()> {
 }
 
 /// Runs a replay on a thread of its own, with a progress bar if it has a title; an interrupt ends it in order.
-pub(crate) async fn run(replay: Replay, dataset: Dataset, title: Option<String>) -> anyhow::Result<ReplaySummary> {
+pub(crate) async fn run(
+    replay: Replay,
+    dataset: Dataset,
+    title: Option<String>,
+) -> anyhow::Result<ReplaySummary> {
     let cancel = Arc::new(AtomicBool::new(false));
     let done = Arc::new(AtomicU64::new(0));
     let total = Arc::new(AtomicU64::new(0));
@@ -85,7 +89,8 @@ pub(crate) async fn run(replay: Replay, dataset: Dataset, title: Option<String>)
         }
     };
     let Some(title) = title else { return Ok(cancelling.await?) };
-    let state = || (done.load(Ordering::Relaxed), Some(total.load(Ordering::Relaxed)).filter(|total| *total > 0));
+    let state =
+        || (done.load(Ordering::Relaxed), Some(total.load(Ordering::Relaxed)).filter(|total| *total > 0));
     Ok(Progress { title, unit: "records", state }.show(cancelling).await?)
 }
 

@@ -29,7 +29,8 @@ pub(crate) async fn run(args: cli::Run) -> anyhow::Result<()> {
         eprintln!("running {}; stop with Ctrl-C", pipeline.name);
         None
     };
-    let summary = run_with_progress(&pipeline, &brokers.address, &args.lake.lake, metrics, fixed(targets)).await;
+    let summary =
+        run_with_progress(&pipeline, &brokers.address, &args.lake.lake, metrics, fixed(targets)).await;
     if let Some((_, task)) = page {
         task.abort();
     }
@@ -53,7 +54,8 @@ async fn run_with_progress(
     metrics: Arc<Metrics>,
     until: watch::Receiver<Option<Targets>>,
 ) -> anyhow::Result<puddle_pipeline::Summary> {
-    let options = RunOptions { brokers: brokers.to_owned(), lake: lake.to_owned(), metrics: metrics.clone(), until };
+    let options =
+        RunOptions { brokers: brokers.to_owned(), lake: lake.to_owned(), metrics: metrics.clone(), until };
     let progress = Progress {
         title: pipeline.name.clone(),
         unit: "records",

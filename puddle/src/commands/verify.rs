@@ -19,6 +19,10 @@ pub(crate) async fn verify(args: cli::Verify) -> anyhow::Result<()> {
     } else {
         output::print(&output::verdict(&report))?;
     }
-    anyhow::ensure!(report.problems.is_empty(), "table {} is not what its log and its topics say", report.table);
+    anyhow::ensure!(
+        report.problems.is_empty(),
+        "table {} is not what its log and its topics say",
+        report.table
+    );
     Ok(())
 }

@@ -5,7 +5,9 @@ pub(crate) fn bars(rows: &[(String, f64)], width: usize, unit: &str) -> String {
     let top = rows.iter().map(|(_, value)| *value).fold(0.0, f64::max);
     let labels = rows.iter().map(|(label, _)| label.chars().count()).max().unwrap_or(0);
     rows.iter()
-        .map(|(label, value)| format!("{label:>labels$}  {:<width$}  {value:>5.1}{unit}\n", bar(value / top, width)))
+        .map(|(label, value)| {
+            format!("{label:>labels$}  {:<width$}  {value:>5.1}{unit}\n", bar(value / top, width))
+        })
         .collect()
 }
 

@@ -29,6 +29,7 @@ impl<F: Fn() -> (u64, Option<u64>)> Progress<F> {
         let start = Instant::now();
         let mut ticks = tokio::time::interval(if terminal { BAR_EVERY } else { LINE_EVERY });
         ticks.tick().await;
+        let mut shown = 0;
         let result = loop {
             tokio::select! {
                 result = &mut work => break result,
@@ -39,7 +40,9 @@ impl<F: Fn() -> (u64, Option<u64>)> Progress<F> {
                         bar.set_length(whole.unwrap_or(done).max(done));
                         bar.set_position(done);
                         bar.set_message(format!("{} {}, {rate}/s", count(done), self.unit));
-                    } else {
+                    } else if done > shown {
+                        // An idle pipeline has nothing to say.
+                        shown = done;
                         eprintln!("{}: {} {}, {rate}/s", self.title, count(done), self.unit);
                     }
                 }

@@ -20,7 +20,11 @@ pub(crate) fn print_rows(batches: &[RecordBatch], format: QueryFormat) -> anyhow
             let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
             writeln!(out, "{}", table(batches, TABLE_ROWS)?)?;
             if rows > TABLE_ROWS {
-                writeln!(out, "{TABLE_ROWS} of {} rows; --format csv or json prints all", count(rows as u64))?;
+                writeln!(
+                    out,
+                    "{TABLE_ROWS} of {} rows; --format csv or json prints all",
+                    count(rows as u64)
+                )?;
             }
         }
         QueryFormat::Csv => {

@@ -9,7 +9,8 @@ use super::{aligned, bytes, count, millis};
 
 /// A line for each run under one header.
 pub(crate) fn summaries(runs: &[Summary]) -> String {
-    let header = ["table", "records", "written", "filtered", "rejected", "records/s", "p50", "p99", "files", "size"];
+    let header =
+        ["table", "records", "written", "filtered", "rejected", "records/s", "p50", "p99", "files", "size"];
     let mut rows = vec![header.map(str::to_owned)];
     for run in runs {
         let latency = |pick: fn(&puddle_pipeline::Latency) -> u64| {
@@ -30,7 +31,8 @@ pub(crate) fn summaries(runs: &[Summary]) -> String {
     }
     let mut text = aligned(&rows);
     for run in runs.iter().filter(|run| run.rejected > 0) {
-        let _ = writeln!(text, "  {} rejected, kept in \"{}.rejected\"; why:", count(run.rejected), run.table);
+        let _ =
+            writeln!(text, "  {} rejected, kept in \"{}.rejected\"; why:", count(run.rejected), run.table);
         for reason in &run.reasons {
             let _ = writeln!(text, "    {reason}");
         }

@@ -18,7 +18,9 @@ fn ready() -> Sandbox {
 #[test]
 fn a_missing_topic_is_named_with_the_nearest() {
     let sandbox = ready();
-    sandbox.puddle(&["run", "events", "--set", "ingest.topics=[\"event\"]", "--until-caught-up"]).fails(2, &["\"event\"", "events"]);
+    sandbox
+        .puddle(&["run", "events", "--set", "ingest.topics=[\"event\"]", "--until-caught-up"])
+        .fails(2, &["\"event\"", "events"]);
     assert!(!sandbox.path("lake").exists());
 }
 
@@ -36,7 +38,9 @@ fn a_broker_that_cannot_be_reached_is_named() {
 fn a_wrong_column_is_named_with_the_nearest_and_needs_no_broker() {
     let sandbox = Sandbox::new();
     sandbox.pipeline("events", IDS, Some("SELECT id, nmae FROM events"));
-    sandbox.puddle(&["run", "events", "--brokers", "127.0.0.1:1"]).fails(2, &["nmae", "name", "transform.sql"]);
+    sandbox
+        .puddle(&["run", "events", "--brokers", "127.0.0.1:1"])
+        .fails(2, &["nmae", "name", "transform.sql"]);
     assert!(!sandbox.path("lake").exists());
 }
 
@@ -58,7 +62,9 @@ fn an_unknown_key_is_named_with_file_line_and_nearest() {
 fn a_lake_that_cannot_be_written_is_named() {
     let sandbox = ready();
     sandbox.write("occupied", "a file");
-    sandbox.puddle(&["run", "events", "--lake", "occupied/lake", "--until-caught-up"]).fails(1, &["occupied/lake"]);
+    sandbox
+        .puddle(&["run", "events", "--lake", "occupied/lake", "--until-caught-up"])
+        .fails(1, &["occupied/lake"]);
 }
 
 #[test]
@@ -71,7 +77,9 @@ fn a_data_set_that_does_not_exist_is_named_with_those_that_do() {
 fn a_port_in_use_is_named() {
     let sandbox = ready();
     sandbox.puddle(&["broker", "--listen", sandbox.brokers()]).fails(1, &[sandbox.brokers()]);
-    sandbox.puddle(&["run", "events", "--metrics", sandbox.brokers()]).fails(1, &[sandbox.brokers(), "--metrics"]);
+    sandbox
+        .puddle(&["run", "events", "--metrics", sandbox.brokers()])
+        .fails(1, &[sandbox.brokers(), "--metrics"]);
 }
 
 #[test]
@@ -83,7 +91,11 @@ fn a_pipeline_that_is_not_there_is_named_with_those_that_are() {
 #[test]
 fn a_secret_that_is_not_set_is_named_and_one_that_is_set_is_never_shown() {
     let sandbox = ready();
-    sandbox.pipeline("events", &format!("{IDS}\n[ingest.client]\n\"sasl.password\" = \"${{PUDDLE_TEST_SECRET}}\"\n"), None);
+    sandbox.pipeline(
+        "events",
+        &format!("{IDS}\n[ingest.client]\n\"sasl.password\" = \"${{PUDDLE_TEST_SECRET}}\"\n"),
+        None,
+    );
     sandbox.puddle(&["run", "events"]).fails(2, &["PUDDLE_TEST_SECRET", "sasl.password"]);
 
     let secret = "hunter2-hunter2";
@@ -100,7 +112,15 @@ fn a_second_writer_of_a_table_is_refused_by_name() {
     sandbox.puddle(&["run", "events", "--until-caught-up"]).ok();
     sandbox.pipeline("other", &IDS.replace("schema", "start = \"earliest\"\nschema"), None);
     sandbox
-        .puddle(&["run", "other", "--set", "ingest.topics=[\"events\"]", "--set", "sink.table=events", "--until-caught-up"])
+        .puddle(&[
+            "run",
+            "other",
+            "--set",
+            "ingest.topics=[\"events\"]",
+            "--set",
+            "sink.table=events",
+            "--until-caught-up",
+        ])
         .fails(2, &["events", "other"]);
 }
 

@@ -26,12 +26,21 @@ fn other_peoples_json_becomes_rows_and_what_does_not_fit_is_kept() {
     sandbox.puddle(&["replay", "events.ndjson", "--partitions", "2"]).ok();
 
     let summary = json(&sandbox.puddle(&["run", "events", "--until-caught-up", "--json"]).ok());
-    assert_eq!((&summary["records"], &summary["written"], &summary["rejected"]), (&6.into(), &4.into(), &2.into()));
+    assert_eq!(
+        (&summary["records"], &summary["written"], &summary["rejected"]),
+        (&6.into(), &4.into(), &2.into())
+    );
     assert_eq!(summary["reasons"].as_array().unwrap().len(), 2, "{summary}");
 
     let rows = sandbox.puddle(&["query", "SELECT id, n FROM events ORDER BY id", "--format", "csv"]).ok();
     assert_eq!(rows, "id,n\n1,1.5\n2,2.0\n3,\n5,1000.0\n");
-    let rejected = sandbox.puddle(&["query", "SELECT _reason, CAST(_value AS VARCHAR) AS value FROM \"events.rejected\"", "--json"]).ok();
+    let rejected = sandbox
+        .puddle(&[
+            "query",
+            "SELECT _reason, CAST(_value AS VARCHAR) AS value FROM \"events.rejected\"",
+            "--json",
+        ])
+        .ok();
     assert!(rejected.contains("not json at all") && rejected.contains("expected int64"), "{rejected}");
 
     let report = json(&sandbox.puddle(&["verify", "events", "--json"]).ok());
@@ -42,13 +51,20 @@ fn other_peoples_json_becomes_rows_and_what_does_not_fit_is_kept() {
 fn a_second_run_resumes_where_the_log_says() {
     let sandbox = Sandbox::new();
     sandbox.write("events.ndjson", "{\"id\": 1}\n{\"id\": 2}\n");
-    sandbox.pipeline("events", "", Some("SELECT id * 10 AS ten, _partition, _offset FROM events WHERE id <> 2"));
+    sandbox.pipeline(
+        "events",
+        "",
+        Some("SELECT id * 10 AS ten, _partition, _offset FROM events WHERE id <> 2"),
+    );
     for round in 1..=3 {
         sandbox.puddle(&["replay", "events.ndjson"]).ok();
         let summary = json(&sandbox.puddle(&["run", "events", "--until-caught-up", "--json"]).ok());
         assert_eq!((&summary["records"], &summary["filtered"]), (&2.into(), &1.into()), "round {round}");
     }
-    assert_eq!(sandbox.puddle(&["query", "SELECT count(*) AS n FROM events", "--format", "csv"]).ok(), "n\n3\n");
+    assert_eq!(
+        sandbox.puddle(&["query", "SELECT count(*) AS n FROM events", "--format", "csv"]).ok(),
+        "n\n3\n"
+    );
     sandbox.puddle(&["verify", "events"]).ok();
     let lag = json(&sandbox.puddle(&["lag", "events", "--json"]).ok());
     assert!(lag.as_array().unwrap().iter().all(|partition| partition["lag"] == 0), "{lag}");
@@ -75,11 +91,17 @@ fn an_audit_finds_a_row_that_was_taken_away() {
 fn a_record_on_which_the_sql_fails_is_rejected_with_its_raw_value() {
     let sandbox = Sandbox::new();
     sandbox.write("events.ndjson", "{\"n\": \"1\"}\n{\"n\": \"x\"}\n{\"n\": \"3\"}\n");
-    sandbox.pipeline("events", "schema = { n = \"string\" }", Some("SELECT CAST(n AS BIGINT) AS n FROM events"));
+    sandbox.pipeline(
+        "events",
+        "schema = { n = \"string\" }",
+        Some("SELECT CAST(n AS BIGINT) AS n FROM events"),
+    );
     sandbox.puddle(&["replay", "events.ndjson", "--partitions", "1"]).ok();
     let summary = json(&sandbox.puddle(&["run", "events", "--until-caught-up", "--json"]).ok());
     assert_eq!((&summary["written"], &summary["rejected"]), (&2.into(), &1.into()), "{summary}");
-    let rejected = sandbox.puddle(&["query", "SELECT CAST(_value AS VARCHAR) AS v, _offset FROM \"events.rejected\"", "--json"]).ok();
+    let rejected = sandbox
+        .puddle(&["query", "SELECT CAST(_value AS VARCHAR) AS v, _offset FROM \"events.rejected\"", "--json"])
+        .ok();
     assert_eq!(json(&rejected), serde_json::json!({"v": "{\"n\": \"x\"}", "_offset": 1}));
 }
 
@@ -98,7 +120,9 @@ fn metrics_are_served_while_it_runs_and_a_signal_ends_it_cleanly() {
         .unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
     let address = lines.by_ref().find_map(|line| {
-        line.unwrap().strip_prefix("metrics on http://").map(|rest| rest.trim_end_matches("/metrics").to_owned())
+        line.unwrap()
+            .strip_prefix("metrics on http://")
+            .map(|rest| rest.trim_end_matches("/metrics").to_owned())
     });
     let address = address.expect("the address of the metrics page");
     // Standard error must be read on, or the child could block on it.
@@ -113,7 +137,8 @@ fn metrics_are_served_while_it_runs_and_a_signal_ends_it_cleanly() {
         std::thread::yield_now();
     };
     assert!(page.contains("puddle_latency_p99_seconds"), "{page}");
-    let killed = std::process::Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
+    let killed =
+        std::process::Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
     assert!(killed.success());
     let mut out = String::new();
     child.stdout.take().unwrap().read_to_string(&mut out).unwrap();

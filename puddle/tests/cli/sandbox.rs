@@ -7,7 +7,8 @@ use puddle_testkit::Embedded;
 
 pub(crate) struct Sandbox {
     folder: tempfile::TempDir,
-    broker: Embedded,
+    _broker: Embedded,
+    brokers: String,
 }
 
 /// How a run of `puddle` ended.
@@ -21,7 +22,8 @@ impl Sandbox {
     pub(crate) fn new() -> Self {
         // A space in the path is what users have and scripts forget.
         let folder = tempfile::Builder::new().prefix("puddle sandbox ").tempdir().unwrap();
-        Self { folder, broker: Embedded::start() }
+        let broker = Embedded::start();
+        Self { folder, brokers: broker.brokers(), _broker: broker }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -29,7 +31,7 @@ impl Sandbox {
     }
 
     pub(crate) fn brokers(&self) -> &str {
-        self.broker.brokers()
+        &self.brokers
     }
 
     pub(crate) fn write(&self, name: &str, text: &str) {

@@ -33,7 +33,9 @@ impl Apache {
         if address.trim().is_empty() {
             let status = child.wait()?;
             ensure!(status.code() == Some(MISSING), "Apache Kafka did not start ({status})");
-            return Ok(Err("Java or Maven is missing: sudo apt-get install -y default-jdk-headless maven".into()));
+            return Ok(Err(
+                "Java or Maven is missing: sudo apt-get install -y default-jdk-headless maven".into()
+            ));
         }
         let stdin = child.stdin.take();
         Ok(Ok(Self { address: address.trim().to_owned(), child, stdin }))

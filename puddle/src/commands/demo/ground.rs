@@ -25,7 +25,11 @@ struct Made {
 
 /// Removes the topics and tables of an earlier demo and makes the topics anew. A topic or table of the same name
 /// that no demo made is an error.
-pub(super) async fn clear(pipelines: impl Iterator<Item = &Pipeline>, brokers: &str, lake: &Path) -> anyhow::Result<()> {
+pub(super) async fn clear(
+    pipelines: impl Iterator<Item = &Pipeline>,
+    brokers: &str,
+    lake: &Path,
+) -> anyhow::Result<()> {
     let wanted: Vec<(Vec<String>, String)> =
         pipelines.map(|pipeline| (pipeline.ingest.topics.clone(), pipeline.sink.table.clone())).collect();
     let (brokers, lake) = (brokers.to_owned(), lake.to_owned());

@@ -28,7 +28,8 @@ pub(super) fn text(lake: &Path, summaries: &[Summary], reports: &[Report]) -> an
     text.push_str(&output::table(&ask(lake, ROWS)?, 5)?);
     text.push_str("\n\nFlights that arrived 15 minutes late or more, by month\n");
     text.push_str(&output::bars(&months(&ask(lake, LATE)?)?, BAR_WIDTH, "%"));
-    let option = if lake == Path::new("lake") { String::new() } else { format!(" --lake '{}'", lake.display()) };
+    let option =
+        if lake == Path::new("lake") { String::new() } else { format!(" --lake '{}'", lake.display()) };
     text.push_str(&format!(
         "\nNext\n  \
          puddle query{option} 'SELECT airline, avg(arr_delay) AS delay FROM flights GROUP BY airline ORDER BY delay'\n  \
@@ -42,7 +43,8 @@ pub(super) fn text(lake: &Path, summaries: &[Summary], reports: &[Report]) -> an
 fn months(rows: &[RecordBatch]) -> anyhow::Result<Vec<(String, f64)>> {
     let mut months = Vec::new();
     for batch in rows {
-        let (names, shares) = (cast(batch.column(0), &DataType::Utf8)?, cast(batch.column(1), &DataType::Float64)?);
+        let (names, shares) =
+            (cast(batch.column(0), &DataType::Utf8)?, cast(batch.column(1), &DataType::Float64)?);
         let (names, shares) = (names.as_string::<i32>(), shares.as_primitive::<Float64Type>());
         months.extend((0..batch.num_rows()).map(|row| (names.value(row).to_owned(), shares.value(row))));
     }
