@@ -12,7 +12,7 @@ use puddle_types::{Offset, TopicPartition};
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::error::{KafkaResult, RDKafkaErrorCode};
 use rdkafka::metadata::Metadata;
 use rdkafka::{Offset as KafkaOffset, TopicPartitionList};
 
@@ -120,8 +120,7 @@ impl Admin {
         let mut config = self.config.clone();
         config.set("group.id", group);
         let consumer: BaseConsumer<Context> = client::create(&config, Context::default())?;
-        let committed = consumer
-            .committed_offsets(list, REQUEST_TIMEOUT)
+        let committed = committed(&consumer, &list)
             .map_err(|error| Error::kafka(format!("ask for the offsets of the group {group:?}"), &error))?;
         let offset = |e: &rdkafka::topic_partition_list::TopicPartitionListElem<'_>| match e.offset() {
             KafkaOffset::Offset(offset) => Some((TopicPartition::new(e.topic(), e.partition()), offset)),
@@ -173,7 +172,7 @@ impl Admin {
         &self,
         topic: &str,
         verb: &str,
-        results: rdkafka::error::KafkaResult<Vec<rdkafka::admin::TopicResult>>,
+        results: KafkaResult<Vec<rdkafka::admin::TopicResult>>,
     ) -> Result<(), Error> {
         let doing = || format!("{verb} the topic {topic:?}");
         let results = results.map_err(|error| Error::kafka(doing(), &error))?;
@@ -205,6 +204,28 @@ impl Admin {
 
     fn metadata(&self) -> Result<Metadata, Error> {
         client::metadata(&self.consumer, &self.brokers, CONNECT_PATIENCE)
+    }
+}
+
+/// The offsets of the consumer's group. Asks again while the cluster is still finding out which broker coordinates the
+/// group, as it must when it hears of the group for the first time.
+fn committed(
+    consumer: &BaseConsumer<Context>,
+    partitions: &TopicPartitionList,
+) -> KafkaResult<TopicPartitionList> {
+    let begin = Instant::now();
+    loop {
+        let answer = consumer.committed_offsets(partitions.clone(), REQUEST_TIMEOUT);
+        let code = answer.as_ref().err().and_then(|error| error.rdkafka_error_code());
+        match code {
+            Some(
+                RDKafkaErrorCode::NotCoordinator
+                | RDKafkaErrorCode::CoordinatorNotAvailable
+                | RDKafkaErrorCode::CoordinatorLoadInProgress
+                | RDKafkaErrorCode::WaitingForCoordinator,
+            ) if begin.elapsed() < REQUEST_TIMEOUT => std::thread::sleep(Duration::from_millis(50)),
+            _ => return answer,
+        }
     }
 }
 

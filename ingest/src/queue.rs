@@ -6,11 +6,11 @@
 //!                                          consumer.poll() --> rebalances, errors, log lines
 //! ```
 //!
-//! Records have a queue of their own for three reasons. An end of partition arrives with its topic and its offset
-//! (rdkafka's safe interface passes on neither, and the offset is what accounts for control records behind the last
-//! record). Back-pressure is to leave this queue alone while the group is still served: librdkafka stops fetching at
-//! its queue bounds, and unlike `pause` nothing that was fetched is thrown away. And a call takes a whole
-//! batch, which costs a third of a call per record.
+//! Records have a queue of their own for three reasons. An end of partition arrives with its topic and its offset:
+//! rdkafka's safe interface passes on neither, and the offset is what accounts for control records behind the last
+//! record. Back-pressure is to leave this queue alone while the group is still served: librdkafka stops fetching at
+//! its queue bounds, and unlike with `pause` nothing that was fetched is thrown away. And a record costs no event of
+//! its own, only a look at the queue.
 //!
 //! This is the only module with unsafe code. It relies on three promises of librdkafka: its handles may be used from
 //! any thread; a message stays valid until it is destroyed; a queue must be destroyed before its client.
@@ -97,14 +97,24 @@ impl MessageQueue {
         }
     }
 
-    /// Takes what there is, waiting up to `timeout` for the queue to offer a full call's worth.
+    /// Takes what there is, up to some hundred messages, after waiting up to `timeout` for a first one.
     pub(crate) fn poll(&self, timeout: Duration) -> Taken<'_> {
-        let timeout = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
-        let mut messages = Vec::with_capacity(TAKE);
-        // SAFETY: the vector has room for TAKE pointers, and librdkafka says how many it wrote (-1: it failed).
-        unsafe {
-            let count = ffi::rd_kafka_consume_batch_queue(self.queue, timeout, messages.as_mut_ptr(), TAKE);
-            messages.set_len(usize::try_from(count).unwrap_or(0));
+        let mut timeout = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
+        let mut messages = Vec::new();
+        while messages.len() < TAKE {
+            // SAFETY: the queue is valid. A message that is returned is ours to destroy.
+            //
+            // Not `rd_kafka_consume_batch_queue`: it takes an end of partition for a record at that offset, and
+            // when a rebalance then pauses the partition for a moment, librdkafka goes on one record too far.
+            let message = unsafe { ffi::rd_kafka_consume_queue(self.queue, timeout) };
+            if message.is_null() {
+                break;
+            }
+            if messages.is_empty() {
+                messages.reserve(TAKE);
+            }
+            messages.push(message);
+            timeout = 0;
         }
         Taken { messages, client: PhantomData }
     }

@@ -18,7 +18,7 @@ const TUNING: [(&str, &str); 7] = [
     ("compression.type", "lz4"),
     ("linger.ms", "20"),
     ("batch.size", "1000000"),
-    ("queue.buffering.max.kbytes", "32768"),
+    ("queue.buffering.max.kbytes", "16384"),
     ("queue.buffering.max.messages", "200000"),
     // How long a record may wait for a broker that is gone; the default of five minutes looks like a hang.
     ("message.timeout.ms", "60000"),

@@ -48,9 +48,9 @@ use crate::error::{Error, reason};
 use crate::json::Decoder;
 use crate::schema::SchemaDecl;
 
-/// How many bytes may be read and not yet taken by [`Source::next`]: about 100,000 records of 300 bytes, a tenth of
-/// a second's work, and with the client's own queue well below 60 MB.
-pub const DEFAULT_BUDGET_BYTES: usize = 32 << 20;
+/// How many bytes may be read and not yet taken by [`Source::next`]: about 50,000 records of 300 bytes, a tenth of
+/// a second's work, and with the client's own queue below 40 MB.
+pub const DEFAULT_BUDGET_BYTES: usize = 16 << 20;
 
 /// How long a revoked partition waits for [`Ack::done`]: long enough to write and commit an epoch, and a fraction
 /// of the five minutes after which the group gives us up (`max.poll.interval.ms`).
