@@ -28,7 +28,7 @@ mod tests {
     #[test]
     fn bars_are_proportional_and_aligned() {
         let chart = bars(&[("a".into(), 10.0), ("bb".into(), 5.0), ("c".into(), 0.0)], 4, "%");
-        assert_eq!(chart, " a  ████   10.0%\nbb  ██      5.0%\n c           0.0%\n");
+        assert_eq!(chart, " a  ████   10.0%\nbb  ██      5.0%\n c          0.0%\n");
     }
 
     #[test]
