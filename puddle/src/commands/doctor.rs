@@ -41,7 +41,7 @@ pub(crate) fn doctor(args: cli::Doctor) -> anyhow::Result<()> {
 /// Programs that something in the project can use: name, how it tells its version, what it is for.
 const PROGRAMS: [(&str, &[&str], &str); 5] = [
     ("java", &["-version"], "for tests against Apache Kafka: sudo apt-get install -y default-jdk-headless"),
-    ("mvn", &["--version"], "for tests against Apache Kafka: sudo apt-get install -y maven"),
+    ("mvn", &["--batch-mode", "--version"], "for tests against Apache Kafka: sudo apt-get install -y maven"),
     (
         "docker",
         &["info", "--format", "engine {{.ServerVersion}}"],

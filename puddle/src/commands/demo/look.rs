@@ -31,11 +31,11 @@ pub(super) fn text(lake: &Path, summaries: &[Summary], reports: &[Report]) -> an
     let option =
         if lake == Path::new("lake") { String::new() } else { format!(" --lake '{}'", lake.display()) };
     text.push_str(&format!(
-        "\nNext\n  \
+        "\nNext (`puddle` is `cargo run --` in the checkout)\n  \
          puddle query{option} 'SELECT airline, avg(arr_delay) AS delay FROM flights GROUP BY airline ORDER BY delay'\n  \
          puddle verify flights{option}\n  \
-         puddle run flights{option} --until-caught-up    after changing pipelines/flights/transform.sql, with --set sink.table=mine\n\
-         `puddle` is `cargo run --` here.\n",
+         edit pipelines/flights/transform.sql, then run it into a table of its own:\n  \
+         puddle run flights{option} --set sink.table=mine --until-caught-up\n",
     ));
     Ok(text)
 }
