@@ -52,17 +52,16 @@ impl Broker {
         let addr = listener.local_addr().map_err(|source| Error::Listen { addr: listen, source })?;
         let dir = config.dir.clone();
         let opened = tokio::task::spawn_blocking(move || open(config)).await;
-        let (lock, state) = opened.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
+        let folder = opened.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
         if !addr.ip().is_loopback() {
             warn!(%addr, "others can reach this broker, which has neither authentication nor encryption");
         }
-        info!(%addr, dir = %dir.display(), topics = state.topics.all().len(), "broker started");
+        info!(%addr, dir = %dir.display(), topics = folder.state.topics.all().len(), "broker started");
         let (stop, stopped) = watch::channel(());
         let server = tokio::spawn(async move {
-            server::run(listener, Arc::new(state), stopped).await;
+            server::run(listener, Arc::clone(&folder.state), stopped).await;
+            drop(folder);
             info!(%addr, "broker stopped");
-            // Another broker may have the folder from now on.
-            drop(lock);
         });
         Ok(Broker { addr, stop, server })
     }
@@ -80,7 +79,22 @@ impl Broker {
     }
 }
 
-fn open(config: BrokerConfig) -> Result<(File, State), Error> {
+/// The broker's folder, with what is in it. Given up when dropped, also if that is because the runtime ends.
+struct Folder {
+    state: Arc<State>,
+    _lock: File,
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // Work that was handed to other threads goes on when its connection ends; it must not write once another broker
+        // may have the folder.
+        self.state.close();
+    }
+}
+
+fn open(config: BrokerConfig) -> Result<Folder, Error> {
     let lock = files::lock_dir(&config.dir)?;
-    Ok((lock, State::open(config)?))
+    let state = Arc::new(State::open(config)?);
+    Ok(Folder { state, _lock: lock })
 }

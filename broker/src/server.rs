@@ -52,7 +52,11 @@ pub(crate) async fn run(listener: TcpListener, state: Arc<State>, mut stop: watc
     }
     drop(listener);
     tasks.shutdown().await;
-    match tokio::task::spawn_blocking(move || state.sync()).await {
+    let closed = tokio::task::spawn_blocking(move || {
+        state.close();
+        state.sync()
+    });
+    match closed.await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => error!(%error, "logs could not be forced to disk"),
         Err(error) => error!(%error, "logs could not be forced to disk"),

@@ -92,6 +92,12 @@ impl State {
         Ok(id)
     }
 
+    /// Waits for what is being written and refuses everything from now on, so that another broker may have the folder.
+    pub(crate) fn close(&self) {
+        self.topics.close();
+        self.coordinator.offsets().close();
+    }
+
     /// Forces everything to disk. Blocks on it.
     pub(crate) fn sync(&self) -> std::io::Result<()> {
         self.topics.sync().and(self.coordinator.offsets().sync())

@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use crate::Error;
 use crate::files;
-use crate::log::{Partition, Settings, sync_dir};
+use crate::log::{Closed, Partition, Settings, sync_dir};
 
 const DESCRIPTION: &str = "topic.json";
 
@@ -61,8 +61,9 @@ pub(crate) struct Topics {
     settings: Settings,
     max_partitions: usize,
     by_name: RwLock<BTreeMap<String, Arc<Topic>>>,
-    /// Held while files are changed, so that looking up topics need not wait for the disk.
-    changing: Mutex<()>,
+    /// Held while files are changed, so that looking up topics need not wait for the disk; false once the broker is
+    /// stopping.
+    changing: Mutex<bool>,
 }
 
 impl Topics {
@@ -89,7 +90,7 @@ impl Topics {
                 }
             }
         }
-        let (by_name, changing) = (RwLock::new(by_name), Mutex::new(()));
+        let (by_name, changing) = (RwLock::new(by_name), Mutex::new(true));
         Ok(Topics { dir, settings, max_partitions, by_name, changing })
     }
 
@@ -116,7 +117,7 @@ impl Topics {
 
     /// Makes a topic, or with `dry_run` only says whether that would work. Blocks on the disk.
     pub(crate) fn create(&self, name: &str, partitions: i32, dry_run: bool) -> Result<Arc<Topic>, Refusal> {
-        let _changing = self.changing();
+        let _changing = self.changing()?;
         check_name(name).map_err(|why| Refusal::new(ResponseError::InvalidTopicException, why))?;
         if self.get(name).is_some() {
             return Err(Refusal::new(
@@ -145,7 +146,7 @@ impl Topics {
 
     /// Raises the number of partitions of a topic to `partitions`. Blocks on the disk.
     pub(crate) fn add_partitions(&self, name: &str, partitions: i32, dry_run: bool) -> Result<(), Refusal> {
-        let _changing = self.changing();
+        let _changing = self.changing()?;
         let topic = self.get(name).ok_or_else(|| unknown(name))?;
         let now = topic.partitions.len();
         let wanted = self.check_room(now, partitions)?;
@@ -164,20 +165,28 @@ impl Topics {
 
     /// Deletes a topic and its records. Blocks on the disk.
     pub(crate) fn delete(&self, name: &str) -> Result<(), Refusal> {
-        let _changing = self.changing();
+        let _changing = self.changing()?;
         let topic = self.get(name).ok_or_else(|| unknown(name))?;
         let dir = self.dir.join(name);
         std::fs::remove_file(dir.join(DESCRIPTION))
             .and_then(|()| sync_dir(&dir))
             .map_err(|error| Refusal::storage(&error))?;
         self.write().remove(name);
-        topic.partitions.iter().for_each(|partition| partition.close());
+        topic.partitions.iter().for_each(|partition| partition.close(Closed::Deleted));
         info!(topic = name, "deleted topic");
         // The topic is gone by now; files that stay are swept at the next start.
         if let Err(error) = std::fs::remove_dir_all(&dir) {
             warn!(topic = name, %error, "files of a deleted topic remain");
         }
         Ok(())
+    }
+
+    /// Waits for changes and appends under way and refuses others from now on.
+    pub(crate) fn close(&self) {
+        *self.changing.lock().unwrap_or_else(PoisonError::into_inner) = false;
+        for topic in self.all() {
+            topic.partitions.iter().for_each(|partition| partition.close(Closed::Stopped));
+        }
     }
 
     /// Forces all partitions to disk; the first error is returned, the others are still tried.
@@ -250,8 +259,13 @@ impl Topics {
         self.by_name.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn changing(&self) -> MutexGuard<'_, ()> {
-        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
+    fn changing(&self) -> Result<MutexGuard<'_, bool>, Refusal> {
+        let open = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        if *open {
+            Ok(open)
+        } else {
+            Err(Refusal::new(ResponseError::BrokerNotAvailable, "the broker is stopping"))
+        }
     }
 }
 

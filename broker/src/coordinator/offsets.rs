@@ -57,6 +57,8 @@ struct Journal {
     bytes: u64,
     bytes_when_rewritten: u64,
     unsynced: bool,
+    /// The broker is stopping: nothing may be written any more.
+    closed: bool,
 }
 
 impl OffsetStore {
@@ -76,7 +78,8 @@ impl OffsetStore {
             file.set_len(sound as u64)?;
         }
         let bytes = sound as u64;
-        let journal = Journal { groups, file, bytes, bytes_when_rewritten: bytes, unsynced: false };
+        let journal =
+            Journal { groups, file, bytes, bytes_when_rewritten: bytes, unsynced: false, closed: false };
         Ok(OffsetStore { path, fsync, state: Mutex::new(journal) })
     }
 
@@ -121,6 +124,11 @@ impl OffsetStore {
         self.state().groups.len()
     }
 
+    /// Waits for the change under way and refuses others from now on.
+    pub(crate) fn close(&self) {
+        self.state().closed = true;
+    }
+
     /// Forces the journal to disk.
     pub(crate) fn sync(&self) -> io::Result<()> {
         let mut journal = self.state();
@@ -131,6 +139,9 @@ impl OffsetStore {
         let line = format(&change)?;
         let mut journal = self.state();
         let journal = &mut *journal;
+        if journal.closed {
+            return Err(io::Error::other("the broker is stopping"));
+        }
         if let Err(error) = journal.file.write_all(&line) {
             // A torn line would end the replay, and with it hide every later one.
             journal.file.set_len(journal.bytes)?;

@@ -20,5 +20,5 @@ mod segment;
 #[cfg(test)]
 pub(crate) mod test_batch;
 
-pub(crate) use partition::{AppendError, LEADER_EPOCH, Partition, Settings};
+pub(crate) use partition::{AppendError, Closed, LEADER_EPOCH, Partition, Settings};
 pub(crate) use segment::sync_dir;

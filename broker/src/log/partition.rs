@@ -50,9 +50,13 @@ struct Log {
     closed: Option<Closed>,
 }
 
+/// Why a partition takes no more.
 #[derive(Debug, Clone, Copy)]
-enum Closed {
+pub(crate) enum Closed {
+    /// Its topic was deleted.
     Deleted,
+    /// The broker is stopping, and gives up its folder when no append is under way any more.
+    Stopped,
     /// After a failed sync the page cache no longer tells what is on disk, so the log must not go on as if it did.
     SyncFailed,
 }
@@ -171,8 +175,13 @@ impl Partition {
         let header = BatchHeader::of_producer(batch)?;
         let mut log = self.log();
         let appended = log.append(&self.dir, &self.settings, &header, batch)?;
+        let file = log.active().file();
         drop(log);
         self.wake();
+        if self.settings.fsync == Fsync::Always {
+            // Not skipped when another append is syncing just now: that may have begun before this write.
+            self.sync_file(&file)?;
+        }
         Ok(appended)
     }
 
@@ -215,7 +224,22 @@ impl Partition {
 
     /// Forces what was appended to disk.
     pub(crate) fn sync(&self) -> io::Result<()> {
-        self.log().sync()
+        let mut log = self.log();
+        if !std::mem::take(&mut log.unsynced) {
+            return Ok(());
+        }
+        let file = log.active().file();
+        drop(log);
+        self.sync_file(&file)
+    }
+
+    /// Without holding the log: syncing takes long, and nobody has to wait for it but who asked for it.
+    fn sync_file(&self, file: &File) -> io::Result<()> {
+        let synced = file.sync_data();
+        if synced.is_err() {
+            self.log().closed = Some(Closed::SyncFailed);
+        }
+        synced
     }
 
     /// Removes sealed segments that retention no longer covers. `now` is in ms since 1970.
@@ -229,9 +253,9 @@ impl Partition {
         Ok(())
     }
 
-    /// Refuses appends from now on and wakes all readers: the topic is gone.
-    pub(crate) fn close(&self) {
-        self.log().closed = Some(Closed::Deleted);
+    /// Waits for the append under way, refuses others from now on, and wakes all readers.
+    pub(crate) fn close(&self, why: Closed) {
+        self.log().closed.get_or_insert(why);
         self.wake();
     }
 
@@ -274,6 +298,7 @@ impl Log {
     ) -> Result<Appended, AppendError> {
         match self.closed {
             Some(Closed::Deleted) => return Err(AppendError::Deleted),
+            Some(Closed::Stopped) => return Err(io::Error::other("the broker is stopping").into()),
             Some(Closed::SyncFailed) => return Err(io::Error::other("an earlier sync to disk failed").into()),
             None => {}
         }
@@ -292,33 +317,19 @@ impl Log {
         active.append(header, batch, base_offset, LEADER_EPOCH)?;
         self.producers.note(header, base_offset);
         self.unsynced = true;
-        if settings.fsync == Fsync::Always {
-            self.sync()?;
-        }
         Ok(Appended { base_offset, log_start })
     }
 
     fn roll(&mut self, dir: &Path, settings: &Settings) -> io::Result<()> {
         let sync = settings.fsync != Fsync::Never;
-        if sync {
-            self.sync()?;
+        if sync && std::mem::take(&mut self.unsynced) {
+            self.active().sync().inspect_err(|_| self.closed = Some(Closed::SyncFailed))?;
         }
         self.segments.push(Segment::create(dir, self.end())?);
         if sync {
             segment::sync_dir(dir)?;
         }
         Ok(())
-    }
-
-    fn sync(&mut self) -> io::Result<()> {
-        if !std::mem::take(&mut self.unsynced) {
-            return Ok(());
-        }
-        let synced = self.active().sync();
-        if synced.is_err() {
-            self.closed = Some(Closed::SyncFailed);
-        }
-        synced
     }
 
     fn find(&self, offset: i64) -> io::Result<Option<Slice>> {

@@ -88,6 +88,28 @@ fn a_tail_torn_at_any_byte_is_cut_off_and_the_log_goes_on() {
 }
 
 #[test]
+fn a_last_batch_with_holes_is_cut_off() {
+    let (_temp, partition, dir) = partition(settings());
+    partition.append(&BatchBuilder::new(2).build()).unwrap();
+    partition.append(&BatchBuilder::new(3).build()).unwrap();
+    drop(partition);
+    let file = dir.join("00000000000000000000.log");
+    let whole = std::fs::read(&file).unwrap();
+    let first = BatchHeader::parse(&whole).unwrap().len;
+    // After a power cut a file may have its full length, and zeros where its last pages were not written.
+    for hole in first..whole.len() {
+        let mut holey = whole.clone();
+        holey[hole..].fill(0);
+        if holey == whole {
+            continue;
+        }
+        std::fs::write(&file, &holey).unwrap();
+        let partition = Partition::open(&dir, settings()).unwrap();
+        assert_eq!(partition.offsets(), (0, 2), "hole at {hole}");
+    }
+}
+
+#[test]
 fn garbage_at_the_end_is_cut_off() {
     let (_temp, partition, dir) = partition(settings());
     partition.append(&BatchBuilder::new(2).build()).unwrap();
@@ -203,7 +225,7 @@ fn a_deleted_partition_takes_no_more() {
     let (_temp, partition, _) = partition(settings());
     let reader = Arc::new(Notify::new());
     partition.notify_once(&reader);
-    partition.close();
+    partition.close(Closed::Deleted);
     let code = partition.append(&BatchBuilder::new(1).build()).unwrap_err().code();
     assert_eq!(code, ResponseError::UnknownTopicOrPartition);
 }
