@@ -2,6 +2,7 @@
 
 mod bridge;
 mod config;
+mod engine;
 mod error;
 mod plan;
 pub mod query;

@@ -13,7 +13,7 @@ use arrow::compute::concat_batches;
 use crate::{Error, Transform};
 
 /// More failing rows in one batch than this are the SQL's fault. It bounds the search to about
-/// `FAILURES * log2(rows)` runs of the SQL; each takes less than a millisecond plus its rows.
+/// `FAILURES * log2(rows)` runs of the SQL; each takes about a millisecond, and its rows.
 const FAILURES: usize = 1_000;
 
 /// A record that the SQL fails on.

@@ -1,6 +1,5 @@
 //! A stream's SQL: planned once, then applied to batch after batch.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -10,6 +9,7 @@ use polars::lazy::frame::OptFlags;
 use polars::prelude::{DataFrame, DataType, LazyFrame, PolarsError};
 use polars::sql::SQLContext;
 
+use crate::engine::{self, guarded};
 use crate::plan::{Refusal, RowWisePlan, Unplannable, scan};
 use crate::sql::{Sql, TableColumns, explain, words};
 use crate::{Error, Problem, bridge, reference};
@@ -47,7 +47,9 @@ impl Transform {
         sql: &str,
         references: &[(String, PathBuf)],
     ) -> Result<Self, Error> {
+        engine::prepare();
         let sql = Sql::new(source, sql);
+        sql.refuse_other_statements()?;
         let references = load_references(stream, references)?;
         let empty = Arc::new(DataFrame::empty_with_schema(&bridge::polars_schema(&input)?));
         let tables = columns_of(std::iter::once((stream, &empty)).chain(names_of(&references)));
@@ -119,15 +121,6 @@ impl std::fmt::Debug for Transform {
             .field("output", &self.output)
             .finish_non_exhaustive()
     }
-}
-
-/// Runs Polars so that a panic inside it, as on a value it did not expect, is an error of this batch.
-pub(crate) fn guarded<T>(run: impl FnOnce() -> T) -> Result<T, Error> {
-    catch_unwind(AssertUnwindSafe(run)).map_err(|panic| {
-        let words =
-            panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
-        Error::Engine(words.unwrap_or("it panicked").to_owned())
-    })
 }
 
 /// The logical plan of this SQL over these frames, with its columns and types checked.

@@ -51,6 +51,11 @@ pub(super) fn reads_column(expr: &Expr) -> bool {
     expr.into_iter().any(|part| matches!(part, Expr::Column(_) | Expr::Selector(_)))
 }
 
+/// Whether it holds an `ARRAY[...]` of constants.
+pub(super) fn has_list(expr: &Expr) -> bool {
+    expr.into_iter().any(|part| matches!(part, Expr::Literal(LiteralValue::Series(_))))
+}
+
 /// A short name of an expression for messages.
 pub(super) fn name(expr: &Expr) -> String {
     match expr {

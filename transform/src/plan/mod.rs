@@ -77,7 +77,7 @@ impl RowWisePlan {
         Ok(builder.plan)
     }
 
-    /// The query for these rows. Planning it anew for each batch costs less than a millisecond.
+    /// The query for these rows. Planning it anew for each batch takes about a millisecond.
     pub(crate) fn over(&self, rows: Arc<DataFrame>) -> LazyFrame {
         let plan = self.steps.iter().fold(scan(rows), |plan, step| step(Arc::new(plan)));
         LazyFrame::from_logical_plan(plan, OptFlags::default())
@@ -113,7 +113,7 @@ impl Builder<'_> {
             }
             DslPlan::Select { expr, input, options } => {
                 self.add(input)?;
-                self.check(expr)?;
+                self.check_columns(expr)?;
                 // Constants alone would be one row, however many records there are.
                 if !expr.iter().any(expression::reads_column) {
                     return Err(Refusal::constants().into());
@@ -123,7 +123,7 @@ impl Builder<'_> {
             }
             DslPlan::HStack { input, exprs, options } => {
                 self.add(input)?;
-                self.check(exprs)?;
+                self.check_columns(exprs)?;
                 let (exprs, options) = (exprs.clone(), *options);
                 self.push(move |input| DslPlan::HStack { input, exprs: exprs.clone(), options });
             }
@@ -167,6 +167,15 @@ impl Builder<'_> {
         let schema = || self.plan.over(self.stream.clone()).collect_schema();
         let rows = expression::Rows { schema: &schema, constants: &self.constants };
         exprs.iter().try_for_each(|expr| expression::check(expr, &rows))
+    }
+
+    /// As [`check`](Self::check), for expressions that become columns.
+    fn check_columns(&self, exprs: &[Expr]) -> Result<(), Unplannable> {
+        // Polars does not repeat a constant list for each row.
+        match exprs.iter().any(|expr| !expression::reads_column(expr) && expression::has_list(expr)) {
+            true => Err(Refusal::constant_list().into()),
+            false => self.check(exprs),
+        }
     }
 
     /// Subqueries of a condition, as in `WHERE x IN (SELECT ...)`. Polars sets their results, a list in one row each,

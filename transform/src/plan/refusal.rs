@@ -54,6 +54,14 @@ impl Refusal {
         }
     }
 
+    pub(crate) fn constant_list() -> Self {
+        Self {
+            what: "a column that is the same ARRAY[...] in every row is not supported".to_owned(),
+            instead: "write it as text, or put the list into a reference and join it".to_owned(),
+            word: Some("ARRAY".to_owned()),
+        }
+    }
+
     pub(crate) fn union() -> Self {
         Self {
             what: "UNION (or NOT IN with a condition that names both tables) could make several rows of one record"

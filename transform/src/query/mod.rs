@@ -22,9 +22,9 @@ use polars::lazy::frame::OptFlags;
 use polars::prelude::{DataFrame, LazyFrame};
 use polars::sql::SQLContext;
 
+use crate::engine::{self, guarded};
 use crate::plan::scan as frame_scan;
-use crate::sql::{Sql, TableColumns, explain, words};
-use crate::transform::guarded;
+use crate::sql::{Sql, TableColumns, explain};
 use crate::{Error, Problem, bridge};
 
 /// Rows of a returned batch, so that 32-bit offsets hold its strings.
@@ -52,7 +52,8 @@ pub struct Table {
 /// [`Error::Sql`] when the query asks for something that is not there; [`Error::File`] when a file cannot be read.
 pub fn query(sql: &str, tables: &[Table], limit: Option<usize>) -> Result<Vec<RecordBatch>, Error> {
     let sql = Sql::new("SQL", sql);
-    only_queries(&sql)?;
+    sql.refuse_other_statements()?;
+    engine::prepare();
     let mut context = SQLContext::new();
     let mut columns = Vec::new();
     for table in tables {
@@ -86,20 +87,6 @@ fn open(table: &Table) -> Result<(LazyFrame, Vec<String>), Error> {
         scan.into_lazy_frame()?
     };
     Ok((frame, names))
-}
-
-/// Statements that would seem to change a table are refused: nothing on disk would change.
-fn only_queries(sql: &Sql) -> Result<(), Error> {
-    const QUERIES: [&str; 7] = ["SELECT", "WITH", "FROM", "VALUES", "TABLE", "SHOW", "EXPLAIN"];
-    match words(&sql.text).first() {
-        Some(first) if !QUERIES.iter().any(|query| first.is_keyword(query)) => Err(sql.error(
-            Problem::Unsupported,
-            Some(first.place),
-            format!("{} is not a query", first.text.to_uppercase()),
-            "a query begins with SELECT or WITH; tables are written by pipelines only".to_owned(),
-        )),
-        _ => Ok(()),
-    }
 }
 
 fn to_batches(result: DataFrame, sql: &Sql) -> Result<Vec<RecordBatch>, Error> {

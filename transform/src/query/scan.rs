@@ -80,9 +80,10 @@ impl AnonymousScan for TableScan {
             None => self.columns.clone(),
         };
         // A limit counts rows before the predicate sees them, so with a limit it waits until all are read.
+        let predicate = asked.predicate.and_then(without_hints);
         let (early, late) = match asked.n_rows {
-            None => (asked.predicate, None),
-            Some(_) => (None, asked.predicate),
+            None => (predicate, None),
+            Some(_) => (None, predicate),
         };
         let read = Read { table: &self.table, columns, predicate: early };
         let mut all =
@@ -240,6 +241,14 @@ fn conditions(predicate: &Expr) -> Vec<&Expr> {
         }
         part => vec![part],
     }
+}
+
+/// The predicate without the parts that only say which rows a sort with a limit will not need. Polars fills those in
+/// while it runs, and cannot hand them to a scan as an expression: they arrive as text.
+fn without_hints(predicate: Expr) -> Option<Expr> {
+    let is_hint =
+        |part: &Expr| matches!(part, Expr::Display { fmt_str, .. } if fmt_str.starts_with("dynamic_pred"));
+    conditions(&predicate).into_iter().filter(|part| !is_hint(part)).cloned().reduce(Expr::and)
 }
 
 fn filter(frame: DataFrame, predicate: &Expr) -> Result<DataFrame, Error> {

@@ -6,7 +6,7 @@
 use polars::prelude::PolarsError;
 use polars::sql::keywords::all_functions;
 
-use super::Sql;
+use super::{Place, Sql};
 use crate::{Error, Problem};
 
 /// A table and its columns, for suggestions.
@@ -65,12 +65,11 @@ pub(crate) fn explain(error: &PolarsError, sql: &Sql, tables: &[TableColumns]) -
             String::new(),
         ),
         PolarsError::SQLInterface(message) | PolarsError::SQLSyntax(message) => of_sql(message, sql, tables),
-        PolarsError::Duplicate(message) => sql.error(
-            Problem::Types,
-            None,
-            format!("two columns of the result have the same name ({})", first_line(message)),
-            "name them apart: SELECT ... AS name".to_owned(),
-        ),
+        PolarsError::Duplicate(message) => {
+            let name = between(message, "output name '", "'").unwrap_or("?");
+            let what = format!("two columns of the result have the name {name:?}");
+            sql.error_at_word(Problem::Types, name, what, "name them apart: SELECT ... AS name".to_owned())
+        }
         error => of_types(&error.to_string(), sql),
     }
 }
@@ -109,13 +108,35 @@ fn of_sql(message: &str, sql: &Sql, tables: &[TableColumns]) -> Error {
     if let Some(name) = between(message, "no table or struct column named '", "' found") {
         return unknown_table(sql, name, tables);
     }
-    other(sql, Problem::Unsupported, message)
+    let help = if message.contains("unexpected subquery") {
+        "put a subquery that gives one row into WITH, and CROSS JOIN it"
+    } else if message.contains("complex field access") {
+        "write ARRAY_GET(place.tags, 1) for place.tags[1]"
+    } else {
+        ""
+    };
+    let (what, place) = without_tree(message);
+    sql.error(Problem::Unsupported, place, lower_first(&first_line(&what)), help.to_owned())
+}
+
+/// Some of Polars' messages show a part of the parsed SQL as Rust prints it. The place within is worth keeping.
+fn without_tree(message: &str) -> (String, Option<Place>) {
+    let Some((line, column)) = between(message, "Location(", ")").and_then(|place| place.split_once(','))
+    else {
+        return (message.to_owned(), None);
+    };
+    let place = line.parse().ok().zip(column.parse().ok()).map(|(line, column)| Place { line, column });
+    let words = message.split([':', '{', '(']).next().unwrap_or(message).trim_end();
+    let verdict =
+        if message.contains("support") && !words.contains("support") { " is not supported" } else { "" };
+    (format!("{words}{verdict}"), place)
 }
 
 fn of_types(message: &str, sql: &Sql) -> Error {
-    let instants_and_local_times = message.contains("'UTC')") && message.contains("Datetime('μs')");
-    let help = if instants_and_local_times {
+    let help = if message.contains("'UTC')") && message.contains("Datetime('μs')") {
         "TIMESTAMP '...' has no time zone; compare an instant with plain text: ts > '2013-01-01 00:00:00'"
+    } else if message.contains("expected List data type") && message.contains("got: Struct") {
+        "a field of a struct is written with a dot: place.city"
     } else {
         ""
     };
@@ -124,7 +145,7 @@ fn of_types(message: &str, sql: &Sql) -> Error {
 
 fn syntax(sql: &Sql, message: &str) -> Error {
     let place = between(message, " at Line: ", ",").zip(message.split("Column: ").nth(1)).and_then(
-        |(line, column)| Some(super::Place { line: line.parse().ok()?, column: column.trim().parse().ok()? }),
+        |(line, column)| Some(Place { line: line.parse().ok()?, column: column.trim().parse().ok()? }),
     );
     let what = message.split(" at Line: ").next().unwrap_or(message);
     sql.error(

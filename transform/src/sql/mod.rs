@@ -28,6 +28,22 @@ impl Sql {
         self.error(problem, place, what, help)
     }
 
+    /// An error for statements that are no query; they would seem to change a table, and nothing on disk would change.
+    pub(crate) fn refuse_other_statements(&self) -> Result<(), Error> {
+        const QUERIES: [&str; 7] = ["SELECT", "WITH", "FROM", "VALUES", "TABLE", "SHOW", "EXPLAIN"];
+        let words = words(&self.text);
+        let Some(first) = words.first() else {
+            let help = "a query begins with SELECT or WITH".to_owned();
+            return Err(self.error(Problem::Syntax, None, "there is no SQL".to_owned(), help));
+        };
+        if QUERIES.iter().any(|query| first.is_keyword(query)) {
+            return Ok(());
+        }
+        let what = format!("{} is not a query", first.text.to_uppercase());
+        let help = "a query begins with SELECT or WITH; tables are written by pipelines only".to_owned();
+        Err(self.error(Problem::Unsupported, Some(first.place), what, help))
+    }
+
     /// An error if a table is named with an unquoted dot: Polars takes `flights.rejected` for the table `flights`.
     pub(crate) fn refuse_dotted_tables(&self, tables: &[TableColumns]) -> Result<(), Error> {
         let (Ok(whole), Ok(last)) = (

@@ -107,17 +107,35 @@ fn types_that_do_not_fit() {
 }
 
 #[test]
+fn what_polars_does_not_support_is_said_in_words() {
+    for (sql, at, words) in [
+        ("SELECT id FROM t WHERE EXISTS (SELECT 1)", "t.sql:1:", "expression Exists is not supported"),
+        ("SELECT place.tags[1] AS x FROM t", "t.sql:1:14: ", "write ARRAY_GET(place.tags, 1)"),
+        ("SELECT (SELECT 1) AS x, id FROM t", "t.sql: ", "CROSS JOIN it"),
+    ] {
+        let (kind, message) = refused(sql);
+        assert_eq!(kind, Problem::Unsupported, "{message}");
+        assert!(message.starts_with(at) && message.contains(words), "{message}");
+        assert!(!message.contains('{'), "{message}");
+    }
+    assert!(refused("SELECT id, place['city'] AS x FROM t").1.contains("with a dot"));
+    assert!(refused("SELECT id, ARRAY[1, 2] AS x FROM t").1.contains("the same ARRAY[...]"));
+}
+
+#[test]
 fn a_column_twice() {
     let (kind, message) = refused("SELECT id, small AS id FROM t");
     assert_eq!(kind, Problem::Types, "{message}");
-    assert!(message.contains("same name"), "{message}");
+    assert!(message.contains("the name \"id\""), "{message}");
 }
 
 #[test]
 fn statements_that_are_no_query() {
     for sql in ["DROP TABLE t", "CREATE TABLE x AS SELECT * FROM t", "INSERT INTO t VALUES (1)", "SET x = 1"]
     {
-        refused(sql);
+        let (kind, message) = refused(sql);
+        assert_eq!(kind, Problem::Unsupported, "{message}");
+        assert!(message.contains("is not a query"), "{message}");
     }
 }
 

@@ -1,10 +1,13 @@
 //! The SQL of the two ready pipelines, on a handful of their records.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use arrow::array::{AsArray, RecordBatch, new_null_array};
+use arrow::compute::{concat_batches, sum};
+use arrow::datatypes::{DataType, Field, Int32Type, Schema, SchemaRef, TimeUnit};
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use puddle_transform::Transform;
 
 use crate::common::{from_json, to_json};
@@ -80,6 +83,50 @@ fn flights() {
             r#"{"carrier":"EV","airline":"ExpressJet Airlines Inc.","flight":4308,"tailnum":"N18120","origin":"EWR","origin_airport":"Newark Liberty Intl","dest":"RDU","dest_airport":"Raleigh Durham Intl","scheduled_departure":"2013-01-01T21:30:00Z","sched_arr_time":1815,"cancelled":true,"diverted":false,"distance":416,"month":"2013-01","_partition":1,"_offset":2}"#,
         ]
     );
+}
+
+/// The columns of a data set's table that the pipeline declares, with the metadata columns, batch by batch.
+fn data(table: &str, schema: &SchemaRef) -> Vec<RecordBatch> {
+    let file = File::open(root().join(format!("data/nycflights13/{table}.parquet"))).unwrap();
+    let reader =
+        ParquetRecordBatchReaderBuilder::try_new(file).unwrap().with_batch_size(20_000).build().unwrap();
+    reader
+        .map(|batch| {
+            let batch = batch.unwrap();
+            let columns = schema.fields().iter().map(|field| match batch.column_by_name(field.name()) {
+                Some(column) => column.clone(),
+                None => new_null_array(field.data_type(), batch.num_rows()),
+            });
+            let nullable = schema.fields().iter().map(|field| field.as_ref().clone().with_nullable(true));
+            let nullable = Arc::new(Schema::new(nullable.collect::<Vec<_>>()));
+            RecordBatch::try_new(nullable, columns.collect()).unwrap()
+        })
+        .collect()
+}
+
+#[test]
+fn every_flight_comes_out() {
+    let (mut transform, schema) = pipeline("flights");
+    let (mut rows, mut miles, mut cancelled) = (0, 0, 0);
+    for batch in data("flights", &schema) {
+        let flights = transform.apply(&batch).unwrap();
+        rows += flights.num_rows();
+        miles += sum(flights.column_by_name("distance").unwrap().as_primitive::<Int32Type>()).unwrap() as i64;
+        cancelled += flights.column_by_name("cancelled").unwrap().as_boolean().true_count();
+    }
+    assert_eq!((rows, miles, cancelled), (336_776, 350_217_607, 8_255));
+}
+
+#[test]
+fn every_hour_of_weather_comes_out() {
+    let (mut transform, schema) = pipeline("weather");
+    let rows: Vec<RecordBatch> =
+        data("weather", &schema).iter().map(|batch| transform.apply(batch).unwrap()).collect();
+    let rows = concat_batches(&transform.output_schema(), &rows).unwrap();
+    assert_eq!(rows.num_rows(), 26_115);
+    for column in ["lighting", "weather", "airport", "month"] {
+        assert_eq!(rows.column_by_name(column).unwrap().null_count(), 0, "{column}");
+    }
 }
 
 /// A weather record at this instant with these fields besides.

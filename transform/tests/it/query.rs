@@ -102,6 +102,19 @@ fn filters_columns_and_limits_reach_the_files() {
 }
 
 #[test]
+fn the_first_rows_of_a_sort_are_found() {
+    assert_eq!(ask("SELECT id FROM flights ORDER BY id DESC LIMIT 2"), [r#"{"id":5}"#, r#"{"id":4}"#]);
+    assert_eq!(
+        ask(
+            "SELECT id FROM flights WHERE month < '2013-02' OR month > '2013-01' ORDER BY id LIMIT 1 OFFSET 1"
+        ),
+        [r#"{"id":2}"#]
+    );
+    let rows = ask_with("SELECT id FROM flights WHERE dest = 'SFO' ORDER BY month", Some(1)).unwrap();
+    assert_eq!(to_json(&rows[0]), [r#"{"id":3}"#]);
+}
+
+#[test]
 fn partitions_that_cannot_match_are_not_opened() {
     let folder = tempfile::tempdir().unwrap();
     let tables = lake(folder.path());

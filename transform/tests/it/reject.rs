@@ -56,7 +56,7 @@ fn a_batch_of_bad_records_is_the_sqls_fault() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 20, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 20, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn exactly_the_bad_ones_are_left_out(count in 0usize..60, bad in hash_set(0usize..60, 0..10)) {
