@@ -99,7 +99,7 @@ pub(crate) fn client(settings: &[(&str, &str)]) -> ClientSettings {
 
 /// The error that a source must not start without.
 pub(crate) fn start_error(settings: SourceSettings, progress: Progress) -> Error {
-    Source::start(settings, progress).err().expect("the source must not start")
+    Source::start(settings, progress).expect_err("the source must not start")
 }
 
 /// The next event; an error fails the test.

@@ -140,7 +140,7 @@ impl Log {
     /// After a commit: a checkpoint when one is due, and the old entries bundled. The commit stands whether or not
     /// this succeeds, and the next time makes up for it.
     pub(crate) fn maintain(&self, state: &State) -> Result<(), Error> {
-        if state.epoch % SPAN != 0 {
+        if !state.epoch.is_multiple_of(SPAN) {
             return Ok(());
         }
         self.replace(&self.checkpoint_path(state.epoch), &seal(state))?;
