@@ -40,10 +40,11 @@ const BATCH_RECORDS: usize = 16_384;
 const BATCH_BYTES: usize = 2 << 20;
 
 /// Bounds on what librdkafka fetches ahead; its defaults would allow more than 100 MB.
-const BOUNDS: [(&str, &str); 5] = [
-    ("queued.max.messages.kbytes", "16384"),
+const BOUNDS: [(&str, &str); 6] = [
+    ("queued.max.messages.kbytes", "8192"),
     ("queued.min.messages", "100000"),
-    ("fetch.max.bytes", "8388608"),
+    ("fetch.max.bytes", "4194304"),
+    ("fetch.message.max.bytes", "524288"),
     ("fetch.queue.backoff.ms", "5"),
     ("fetch.wait.max.ms", "50"),
 ];

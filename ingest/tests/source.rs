@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use puddle_ingest::admin::Admin;
 use puddle_ingest::{Error, Event, Source, Start};
-use puddle_testkit::{Record, produce, topics, unique};
-use puddle_types::{Progress, TopicPartition};
+use puddle_testkit::{Embedded, Record, produce, topics, unique};
+use puddle_types::{Position, Progress, TopicPartition};
 use support::*;
 
 against_both!(
@@ -132,20 +132,25 @@ fn waits_within_its_budget_and_stays_in_the_group(brokers: &str) {
 }
 
 fn a_rewind_begins_anew(brokers: &str) {
+    const BUDGET: usize = 1 << 20;
+    const COUNT: usize = 40_000;
     let topic = topic(brokers, 2);
-    (0..2).for_each(|p| fill(brokers, &topic, p, 0..2000));
+    (0..2).for_each(|p| fill(brokers, &topic, p, 0..COUNT));
     let mut settings = settings(brokers, &topic);
-    settings.budget_bytes = 10_000;
+    settings.budget_bytes = BUDGET;
     let mut source = Source::start(settings, Progress::new()).unwrap();
     let Event::Assigned(_) = next(&mut source) else { panic!("an assignment comes first") };
-    // Something was taken, something waits in the channel, something is still to come.
     let Event::Batch(first) = next(&mut source) else { panic!("a batch comes next") };
-    let progress: Progress =
-        [(first.partition.clone(), puddle_types::Position { next: 7, last: None })].into();
-    source.rewind(progress);
+    // Much is on its way to us, and much is still to come.
+    let begin = Instant::now();
+    while source.bytes_waiting() < BUDGET {
+        assert!(begin.elapsed() < DEADLINE, "only {} bytes wait", source.bytes_waiting());
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    source.rewind([(first.partition.clone(), Position { next: 7, last: None })].into());
     let seen = Seen::until_ends(&mut source, 2);
     seen.assert_whole(|partition| if *partition == first.partition { 7 } else { 0 });
-    assert_eq!(seen.records(), 2000 - 7 + 2000);
+    assert_eq!(seen.records(), COUNT - 7 + COUNT);
     assert!(seen.batches.iter().all(|batch| batch.generation > first.generation));
 
     // At the end, too, where nothing new is fetched: the end must be told again.
@@ -224,6 +229,29 @@ fn several_topics_end_each_on_their_own(brokers: &str) {
     assert_eq!(seen.ends[&TopicPartition::new(&*empty, 0)], 0);
     assert_eq!(seen.ends[&TopicPartition::new(&*full, 0)], 5000);
     assert_eq!(seen.records(), 5000);
+}
+
+#[test]
+fn embedded_a_broker_that_goes_and_comes_back_is_waited_for() {
+    let mut broker = Embedded::start();
+    let brokers = broker.brokers();
+    let topic = topic(&brokers, 2);
+    (0..2).for_each(|p| fill(&brokers, &topic, p, 0..100));
+    let mut source = Source::start(settings(&brokers, &topic), Progress::new()).unwrap();
+    let before = Seen::until_ends(&mut source, 2);
+    source.commit_hint(&before.progress());
+    broker.restart();
+    (0..2).for_each(|p| fill(&brokers, &topic, p, 100..200));
+    let mut after = Seen::default();
+    while after.records() < 200 {
+        match next(&mut source) {
+            // A broker may have forgotten its groups; the partitions come back and go on from the commit.
+            Event::Lost(_) => after = Seen::default(),
+            other => after.add(other),
+        }
+    }
+    let twice = (100..200).flat_map(|id| [id, id]).collect::<Vec<_>>();
+    assert_eq!(after.ids(), twice);
 }
 
 #[test]
