@@ -42,7 +42,7 @@ pub(super) fn roll_forward(
     commit: &Commit,
 ) -> Result<(), Error> {
     let entry = |reason| Error::corrupt(log.dir(), format!("epoch {}: {reason}", commit.epoch));
-    log.rewrite(commit)?;
+    log.sync()?;
     let mut moves = Vec::new();
     let mut placed = Vec::new();
     for file in &commit.files {

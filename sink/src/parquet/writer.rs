@@ -196,3 +196,43 @@ impl TableWriter {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{ArrayRef, Int64Array, StringArray};
+
+    use super::*;
+    use crate::storage::LocalStorage;
+
+    #[test]
+    fn what_waits_is_counted_and_never_above_the_budget() {
+        let dir = tempfile::tempdir().unwrap();
+        let keys = StringArray::from_iter_values((0..3000).map(|row| (row % 250).to_string()));
+        let numbers = Int64Array::from_iter_values(0..3000);
+        let columns: [(&str, ArrayRef); 2] = [("key", Arc::new(keys)), ("n", Arc::new(numbers))];
+        let batch = RecordBatch::try_from_iter(columns).unwrap();
+        let config = SinkConfig { buffer_bytes: 128 << 10, row_group_rows: 500, ..SinkConfig::new("t") };
+        let settings = Settings {
+            table: "t".to_owned(),
+            staging: dir.path().to_owned(),
+            staging_name: "staging".to_owned(),
+            rejected: false,
+            schema: batch.schema(),
+            partition_by: &["key".to_owned()],
+        };
+        let mut writer =
+            TableWriter::new(Arc::new(LocalStorage { durable: false }), settings, &config).unwrap();
+        let mut most = 0;
+        for _ in 0..20 {
+            writer.write(1, &batch).unwrap();
+            let waiting: usize = writer.parts.values().map(|part| part.pending.bytes).sum();
+            assert_eq!(writer.pending_bytes, waiting);
+            assert!(waiting <= config.buffer_bytes, "{waiting} bytes wait");
+            most = most.max(waiting);
+        }
+        assert!(most > config.buffer_bytes / 2, "the budget was never needed");
+        let files = writer.finish(1).unwrap();
+        assert_eq!(files.iter().map(|file| file.rows).sum::<u64>(), 60_000);
+        assert_eq!((writer.pending_bytes, writer.parts.len()), (0, 0));
+    }
+}

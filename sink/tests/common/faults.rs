@@ -80,6 +80,14 @@ impl Faults {
         Self::plan(Some((operation, fault)))
     }
 
+    /// A new process on the same disk: what was not synced before still is not.
+    pub fn revive(&self, plan: Option<(usize, Fault)>) {
+        let mut state = self.shared.lock();
+        state.plan = plan;
+        state.operations.clear();
+        state.cut = false;
+    }
+
     pub fn arc(&self) -> Arc<dyn Storage> {
         Arc::new(self.clone())
     }

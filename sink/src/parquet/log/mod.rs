@@ -117,13 +117,13 @@ impl Log {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => return Err(conflict()),
             result => result.map_err(Error::io("create", &path))?,
         }
-        self.storage.sync_dir(&self.dir).map_err(Error::sync(&self.dir))
+        self.sync()
     }
 
-    /// Writes an entry that is there already once more, as a new file. A commit whose last sync failed may be
-    /// visible without being on the disk, and syncing the same file again would not tell.
-    pub(crate) fn rewrite(&self, commit: &Commit) -> Result<(), Error> {
-        self.replace(&self.entry_path(commit.epoch), &seal(commit))
+    /// Makes durable what is there. A crash may have come between an entry and its folder's sync; were its files
+    /// published before that, a power cut could leave them in the table without an entry.
+    pub(crate) fn sync(&self) -> Result<(), Error> {
+        self.storage.sync_dir(&self.dir).map_err(Error::sync(&self.dir))
     }
 
     /// Marks an epoch's files as being in place, so that a start need not look at them.
@@ -256,7 +256,7 @@ impl Log {
     fn replace(&self, path: &Path, line: &str) -> Result<(), Error> {
         let temporary = self.write_temporary(path, line)?;
         self.storage.rename(&temporary, path).map_err(Error::io("replace", path))?;
-        self.storage.sync_dir(&self.dir).map_err(Error::sync(&self.dir))
+        self.sync()
     }
 
     /// Temporary files are all in the log's own folder, where [`sweep`](Self::sweep) finds them.
