@@ -24,6 +24,8 @@ mod check;
 mod decode;
 mod held;
 mod poll;
+mod rebalance;
+mod settings;
 mod shared;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,112 +33,19 @@ use std::fmt;
 use std::sync::mpsc::{self, SyncSender};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use puddle_types::{Batch, Offset, Progress, TopicPartition};
-use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use self::budget::Budget;
 use self::decode::{Delivery, Envelope, decode};
 use self::poll::{Command, Poller};
+pub use self::settings::{DEFAULT_BUDGET_BYTES, DEFAULT_REVOKE_WAIT, START_PATIENCE, SourceSettings};
 use self::shared::Shared;
 use crate::client::{self, Context, lock};
-use crate::config::IngestConfig;
 use crate::error::{Error, reason};
 use crate::json::Decoder;
-use crate::schema::SchemaDecl;
-
-/// How many bytes may be read and not yet taken by [`Source::next`]: about 50,000 records of 300 bytes, which the
-/// decoder takes a twentieth of a second for. Twice as much was measured to be no faster.
-pub const DEFAULT_BUDGET_BYTES: usize = 16 << 20;
-
-/// How long a revoked partition waits for [`Ack::done`]: long enough to write and commit an epoch, and a fraction
-/// of the five minutes after which the group gives us up (`max.poll.interval.ms`).
-pub const DEFAULT_REVOKE_WAIT: Duration = Duration::from_secs(20);
-
-/// How long [`Source::start`] waits for the first answer of a broker.
-pub const START_PATIENCE: Duration = Duration::from_secs(10);
-
-/// librdkafka's own bounds: what it fetches ahead, and what one answer may carry, compressed, in all and of one
-/// partition. JSON shrinks to a fifth or less, so an answer unpacks to some 10 MB. The defaults (64, 50 and 1 MB) were
-/// measured to be no faster.
-const FETCH_BOUNDS: [(&str, &str); 4] = [
-    ("queued.max.messages.kbytes", "8192"),
-    ("queued.min.messages", "20000"),
-    ("fetch.max.bytes", "2097152"),
-    ("fetch.message.max.bytes", "262144"),
-];
-
-/// Other settings of the consumer that a user may change.
-const TUNING: [(&str, &str); 3] = [
-    // Partitions that are added while we run are read within this time; the default is five minutes.
-    ("topic.metadata.refresh.interval.ms", "10000"),
-    // After an end of partition, how soon new records are asked for again.
-    ("fetch.queue.backoff.ms", "20"),
-    ("fetch.wait.max.ms", "100"),
-];
-
-/// Settings of the consumer that nobody may change: exactly-once stands on them.
-const PINNED: [(&str, &str); 8] = [
-    ("enable.auto.commit", "false"),
-    ("enable.auto.offset.store", "false"),
-    ("isolation.level", "read_committed"),
-    ("check.crcs", "true"),
-    ("partition.assignment.strategy", "cooperative-sticky"),
-    ("auto.offset.reset", "error"),
-    ("enable.partition.eof", "true"),
-    ("group.protocol", "classic"),
-];
-
-/// What a [`Source`] reads, and how.
-#[derive(Clone, Debug)]
-pub struct SourceSettings {
-    /// Addresses of brokers, `host:port`, separated by commas.
-    pub brokers: String,
-    /// The consumer group, unless `config` names one.
-    pub group: String,
-    /// The `[ingest]` table.
-    pub config: IngestConfig,
-    /// The fields of a record; those of `config`, or what was inferred and pinned.
-    pub schema: SchemaDecl,
-    /// How many bytes may be read and not taken yet; [`DEFAULT_BUDGET_BYTES`].
-    pub budget_bytes: usize,
-    /// How long a revoked partition waits for [`Ack::done`]; [`DEFAULT_REVOKE_WAIT`].
-    pub revoke_wait: Duration,
-}
-
-impl SourceSettings {
-    /// These settings, with the default bounds.
-    pub fn new(
-        brokers: impl Into<String>,
-        group: impl Into<String>,
-        config: IngestConfig,
-        schema: SchemaDecl,
-    ) -> Self {
-        Self {
-            brokers: brokers.into(),
-            group: group.into(),
-            config,
-            schema,
-            budget_bytes: DEFAULT_BUDGET_BYTES,
-            revoke_wait: DEFAULT_REVOKE_WAIT,
-        }
-    }
-
-    fn client_config(&self) -> Result<ClientConfig, Error> {
-        let mut config = self.config.client.config(&self.brokers)?;
-        for (key, value) in FETCH_BOUNDS.iter().chain(&TUNING) {
-            if config.get(key).is_none() {
-                config.set(*key, *value);
-            }
-        }
-        PINNED.iter().for_each(|(key, value)| _ = config.set(*key, *value));
-        config.set("group.id", self.config.group.as_ref().unwrap_or(&self.group));
-        Ok(config)
-    }
-}
 
 /// What happens to the partitions that are ours.
 #[derive(Debug)]
@@ -351,53 +260,4 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<(
     thread
         .spawn(run)
         .map_err(|error| Error::Kafka { doing: "start a thread".into(), reason: error.to_string() })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::client::ClientSettings;
-    use crate::schema::{FieldDecl, Kind, ValueDecl};
-
-    fn settings(client: &[(&str, &str)]) -> SourceSettings {
-        let mut config: IngestConfig = toml::from_str("topics = ['flights']").unwrap();
-        config.client =
-            ClientSettings::new(client.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect());
-        let value = ValueDecl::nullable(Kind::Int64);
-        let schema = SchemaDecl::new(vec![FieldDecl { name: "id".into(), value }]).unwrap();
-        SourceSettings::new("127.0.0.1:1", "puddle-flights", config, schema)
-    }
-
-    #[test]
-    fn what_exactly_once_stands_on_is_set_whatever_the_user_sets() {
-        let config = settings(&[("fetch.wait.max.ms", "7")]).client_config().unwrap();
-        for (key, value) in PINNED {
-            assert_eq!(config.get(key), Some(value));
-        }
-        assert_eq!(config.get("fetch.wait.max.ms"), Some("7"));
-        assert_eq!(config.get("group.id"), Some("puddle-flights"));
-    }
-
-    #[test]
-    fn what_is_pinned_is_refused_by_name() {
-        for (key, _) in PINNED {
-            let error = settings(&[(key, "x")]).client_config().unwrap_err();
-            assert!(error.is_usage() && error.to_string().contains(key), "{error}");
-        }
-    }
-
-    #[test]
-    fn librdkafka_accepts_the_settings() {
-        settings(&[]).client_config().unwrap().create_native_config().unwrap();
-    }
-
-    #[test]
-    fn a_setting_that_librdkafka_does_not_accept_is_named_without_its_value() {
-        let config = settings(&[("session.timeout.ms", "hunter2")]).client_config().unwrap();
-        let made: Result<BaseConsumer<Context>, Error> = client::create(&config, Context::default());
-        let Err(error) = made else { panic!("accepted") };
-        assert!(error.is_usage(), "{error}");
-        assert!(error.to_string().contains("session.timeout.ms"), "{error}");
-        assert!(!error.to_string().contains("hunter2"), "{error}");
-    }
 }

@@ -1,6 +1,6 @@
 //! The poll thread: serves the group, fills batches, and carries out what the pipeline asks for.
 
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError};
+use std::sync::mpsc::{Receiver, Sender, TryRecvError};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ use super::budget::Budget;
 use super::decode::Envelope;
 use super::held::{Held, Partitions};
 use super::shared::Shared;
-use super::{Ack, Event, SourceSettings, Watermarks, check, fetch_watermarks};
+use super::{Event, SourceSettings, Watermarks, fetch_watermarks};
 use crate::client::{self, Context, Rebalance, lock};
 use crate::error::{Error, reason};
 use crate::queue::{Item, MessageQueue, Run};
@@ -48,20 +48,20 @@ pub(super) enum Command {
 
 pub(super) struct Poller {
     // Dropped before the consumer that it belongs to.
-    queue: MessageQueue,
-    consumer: Arc<BaseConsumer<Context>>,
-    settings: SourceSettings,
-    shared: Arc<Mutex<Shared>>,
-    budget: Arc<Budget>,
+    pub(super) queue: MessageQueue,
+    pub(super) consumer: Arc<BaseConsumer<Context>>,
+    pub(super) settings: SourceSettings,
+    pub(super) shared: Arc<Mutex<Shared>>,
+    pub(super) budget: Arc<Budget>,
     commands: Receiver<Command>,
     out: Sender<Envelope>,
-    partitions: Partitions,
+    pub(super) partitions: Partitions,
     brokers_gone: bool,
     kept_house: Instant,
 }
 
 /// Why the loop ends.
-enum Stop {
+pub(super) enum Stop {
     /// The pipeline wants no more.
     Closed,
     Failed(Error),
@@ -135,7 +135,7 @@ impl Poller {
     }
 
     /// Does what the pipeline asked for meanwhile.
-    fn obey(&mut self) -> Result<(), Stop> {
+    pub(super) fn obey(&mut self) -> Result<(), Stop> {
         loop {
             match self.commands.try_recv() {
                 Ok(Command::Commit(progress)) => self.commit(&progress),
@@ -199,88 +199,6 @@ impl Poller {
             client::partitions_of(&metadata, topic, brokers)?;
         }
         Ok(())
-    }
-
-    /// Puts the committed offsets into the assignment before librdkafka gets it, so that nothing is ever read from
-    /// the wrong place.
-    fn assign(&mut self, list: &TopicPartitionList) -> Result<(), Stop> {
-        let mut assignment = TopicPartitionList::with_capacity(list.count());
-        let mut assigned = Vec::with_capacity(list.count());
-        for element in list.elements() {
-            let partition = self.partition(element.topic(), element.partition());
-            let watermarks = fetch_watermarks(&self.consumer, &partition)?;
-            let (next, generation) = {
-                let mut shared = lock(&self.shared);
-                let next = shared.position(&partition);
-                let next =
-                    next.unwrap_or_else(|| shared.begin(&partition, self.settings.config.start, watermarks));
-                shared.watermarks.insert(partition.clone(), watermarks);
-                (next, shared.new_generation())
-            };
-            check::check_range(&partition, next, watermarks)?;
-            debug!("{partition} is ours from offset {next} (generation {generation})");
-            self.queue.lead_here(&partition);
-            assignment
-                .add_partition_offset(&partition.topic, partition.partition, KafkaOffset::Offset(next))
-                .map_err(|error| Error::kafka(format!("read {partition} from offset {next}"), &error))?;
-            self.partitions.insert(partition.clone(), Held::new(partition.clone(), generation, next));
-            assigned.push(partition);
-        }
-        self.consumer
-            .incremental_assign(&assignment)
-            .map_err(|error| Error::kafka("take over the partitions assigned by the group", &error))?;
-        self.send(Envelope::Event(Event::Assigned(assigned), None))
-    }
-
-    fn revoke(&mut self, list: &TopicPartitionList) -> Result<(), Stop> {
-        let partitions: Vec<TopicPartition> =
-            list.elements().iter().map(|e| self.partition(e.topic(), e.partition())).collect();
-        let held: Vec<TopicPartition> =
-            partitions.into_iter().filter(|p| self.partitions.contains_key(p)).collect();
-        let lost = self.consumer.assignment_lost();
-        debug!("{} partitions {}", held.len(), if lost { "were lost" } else { "are being revoked" });
-        if !held.is_empty() && (lost || !self.release(&held)?) {
-            self.lose(&held)?;
-        }
-        for partition in &held {
-            self.partitions.remove(partition);
-            lock(&self.shared).watermarks.remove(partition);
-        }
-        self.consumer
-            .incremental_unassign(list)
-            .map_err(|error| Error::kafka("give back the partitions revoked by the group", &error))?;
-        Ok(())
-    }
-
-    /// Lets the pipeline finish with partitions. Returns whether it did in time.
-    fn release(&mut self, partitions: &[TopicPartition]) -> Result<bool, Stop> {
-        self.hand_on(|held| partitions.contains(&held.partition))?;
-        // Of capacity 0: an answer counts only if it meets us waiting, and `Ack::done` can say which it was.
-        let (sender, answer) = std::sync::mpsc::sync_channel(0);
-        let event = Event::Revoking { partitions: partitions.to_vec(), ack: Ack { sender: Some(sender) } };
-        self.send(Envelope::Event(event, None))?;
-        let in_time = match answer.recv_timeout(self.settings.revoke_wait) {
-            Ok(()) => true,
-            Err(RecvTimeoutError::Disconnected) => true,
-            Err(RecvTimeoutError::Timeout) => false,
-        };
-        if !in_time {
-            let waited = self.settings.revoke_wait.as_secs_f32();
-            warn!("{} revoked partitions were not released within {waited} s: given up", partitions.len());
-        }
-        // The hint of what was committed just now must reach the group while the partitions are still ours.
-        self.obey()?;
-        Ok(in_time)
-    }
-
-    fn lose(&mut self, partitions: &[TopicPartition]) -> Result<(), Stop> {
-        for partition in partitions {
-            if let Some(mut held) = self.partitions.remove(partition) {
-                discard(&self.budget, held.take());
-                lock(&self.shared).end(partition, held.generation);
-            }
-        }
-        self.send(Envelope::Event(Event::Lost(partitions.to_vec()), None))
     }
 
     /// Goes back to the committed offsets, with all partitions that did not begin after the rewind was asked for.
@@ -375,13 +293,13 @@ impl Poller {
     }
 
     /// Hands on the batches being filled of some partitions.
-    fn hand_on(&mut self, which: impl Fn(&Held) -> bool) -> Result<(), Stop> {
+    pub(super) fn hand_on(&mut self, which: impl Fn(&Held) -> bool) -> Result<(), Stop> {
         let due: Vec<RawBatch> =
             self.partitions.values_mut().filter(|held| which(held)).filter_map(Held::take).collect();
         due.into_iter().try_for_each(|batch| self.send(Envelope::Batch(batch)))
     }
 
-    fn send(&self, envelope: Envelope) -> Result<(), Stop> {
+    pub(super) fn send(&self, envelope: Envelope) -> Result<(), Stop> {
         self.out.send(envelope).map_err(|_| Stop::Closed)
     }
 
@@ -412,7 +330,7 @@ impl Poller {
     }
 
     /// A partition, sharing its topic's name with the others of the topic.
-    fn partition(&self, topic: &str, partition: i32) -> TopicPartition {
+    pub(super) fn partition(&self, topic: &str, partition: i32) -> TopicPartition {
         let named = self.partitions.keys().find(|p| &*p.topic == topic);
         TopicPartition::new(named.map_or_else(|| topic.into(), |p| Arc::clone(&p.topic)), partition)
     }
@@ -455,6 +373,6 @@ fn record_error(
 }
 
 /// Gives back what a batch that nobody will see took.
-fn discard(budget: &Budget, batch: Option<RawBatch>) {
+pub(super) fn discard(budget: &Budget, batch: Option<RawBatch>) {
     budget.give_back(batch.map_or(0, |batch| batch.memory()));
 }
