@@ -8,8 +8,8 @@ use crate::config::IngestConfig;
 use crate::error::Error;
 use crate::schema::SchemaDecl;
 
-/// How many bytes may be read and not yet taken by [`Source::next`](super::Source::next): about 50,000 records of 300 bytes, which the
-/// decoder takes a twentieth of a second for. Twice as much was measured to be no faster.
+/// How many bytes may be read and not yet taken by [`Source::next`](super::Source::next): about 50,000 records of 300
+/// bytes. A choice for small memory; a larger one lets the client run further ahead of a slow decoder.
 pub const DEFAULT_BUDGET_BYTES: usize = 16 << 20;
 
 /// How long a revoked partition waits for [`Ack::done`](super::Ack::done): long enough to write and commit an epoch, and a fraction
@@ -20,8 +20,8 @@ pub const DEFAULT_REVOKE_WAIT: Duration = Duration::from_secs(20);
 pub const START_PATIENCE: Duration = Duration::from_secs(10);
 
 /// librdkafka's own bounds: what it fetches ahead, and what one answer may carry, compressed, in all and of one
-/// partition. JSON shrinks to a fifth or less, so an answer unpacks to some 10 MB. The defaults (64, 50 and 1 MB) were
-/// measured to be no faster.
+/// partition. An answer of JSON unpacks to several times its size, so the defaults (64, 50 and 1 MB) allow far more
+/// memory than a small machine should give to a reader.
 const FETCH_BOUNDS: [(&str, &str); 4] = [
     ("queued.max.messages.kbytes", "8192"),
     ("queued.min.messages", "20000"),
