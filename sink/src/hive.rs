@@ -12,7 +12,8 @@
 //! Every value gets a folder of its own inside the table's, whatever it holds. All but two kinds read back as they
 //! were: the empty string reads as null, because that is what Hive and Spark make of it (an empty folder value
 //! stops Spark), and a value whose encoding does not fit the [`MAX_NAME`] bytes of a name reads shortened. The
-//! commit log keeps the exact values of these too.
+//! commit log keeps the exact values of these too. To pyarrow and Polars, which decode a name before they compare it,
+//! the string `__HIVE_DEFAULT_PARTITION__` reads as null as well; DuckDB tells the two apart.
 //!
 //! Characters beyond ASCII stay as they are: Spark decodes `%C3%BC` as two characters.
 
