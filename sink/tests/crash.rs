@@ -17,6 +17,9 @@ use puddle_sink::{Error, Sink, Span};
 
 const END: i64 = 60;
 
+/// Says of a path whether a crash loses what was written there and not synced.
+type IsLost = fn(&Path) -> bool;
+
 fn open(lake: &Path, faults: &Faults) -> Result<ParquetSink, Error> {
     ParquetSink::open(lake, &config(), schema(), OWNER, faults.arc())
 }
@@ -90,8 +93,7 @@ fn a_crash_at_any_operation_of_the_recovery_from_a_crash_at_any_operation() {
     let one = |lake: &Path, faults: &Faults| open(lake, faults).and_then(|mut sink| feed(&mut sink, 8));
     let (scratch, faults) = (tempfile::tempdir().unwrap(), Faults::none());
     one(scratch.path(), &faults).unwrap();
-    let lost: [Option<fn(&Path) -> bool>; 4] =
-        [None, Some(|_| true), Some(beside_the_data), Some(of_the_data)];
+    let lost: [Option<IsLost>; 4] = [None, Some(|_| true), Some(beside_the_data), Some(of_the_data)];
     for first in 0..faults.operations().len() {
         for (second, lost) in (0..).flat_map(|second| lost.map(|lost| (second, lost))) {
             let (dir, faults) = (tempfile::tempdir().unwrap(), Faults::at(first, Fault::Cut));
@@ -128,7 +130,7 @@ fn an_error_at_any_operation() {
 
 #[test]
 fn a_power_cut_at_any_operation() {
-    let loses: [(&str, fn(&Path) -> bool); 4] = [
+    let loses: [(&str, IsLost); 4] = [
         ("every folder", |_| true),
         ("no folder", |_| false),
         ("folders beside the data", beside_the_data),

@@ -137,10 +137,10 @@ impl Read<'_> {
     /// Gives the rows of one file that pass the predicate, until `sink` returns false.
     fn file(&self, path: &Path, sink: &mut dyn FnMut(DataFrame) -> bool) -> Result<(), Error> {
         let partition = self.partition(path)?;
-        if let Some(predicate) = &self.predicate {
-            if self.excludes(predicate, &partition)? {
-                return Ok(());
-            }
+        if let Some(predicate) = &self.predicate
+            && self.excludes(predicate, &partition)?
+        {
+            return Ok(());
         }
         let builder = open(path)?;
         let in_file = builder.schema().clone();

@@ -45,7 +45,9 @@ pub(super) async fn clear(
         let lake_path = std::path::absolute(&lake)?;
 
         for (names, table) in &wanted {
-            for topic in names.iter().filter(|topic| topics.contains(*topic) && !made.topics.contains(*topic)) {
+            if let Some(topic) =
+                names.iter().find(|topic| topics.contains(*topic) && !made.topics.contains(*topic))
+            {
                 bail!(
                     "{} has a topic {topic:?} that the demo did not make; run the demo in another folder, or delete the \
                      topic: puddle topics delete {topic}",
