@@ -1,5 +1,7 @@
-//! Developer commands: `cargo xtask test`, `cargo xtask check`.
+//! Developer commands: `cargo xtask test`, `cargo xtask check`, `cargo xtask chaos`.
 
+mod apache;
+mod chaos;
 mod check;
 mod python;
 mod test;
@@ -22,12 +24,16 @@ enum Command {
     Test(test::Args),
     /// Check format, lints, documentation, licences and duplicate dependencies
     Check,
+    /// Kill, stop and disturb running pipelines at random moments, and compare what they wrote with what was produced
+    #[command(after_help = "Example:  cargo xtask chaos --trials 200 --seed 7 --broker apache")]
+    Chaos(chaos::Args),
 }
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Test(args) => test::test(args),
         Command::Check => check::check(),
+        Command::Chaos(args) => chaos::chaos(args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

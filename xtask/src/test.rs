@@ -3,24 +3,25 @@
 //! ```text
 //! rungs 1 and 2   cargo test --workspace             pure, and with the embedded broker
 //! rung 3          the same run, with an Apache Kafka started for it
+//! chaos           a small part of `cargo xtask chaos`, always the same
 //! readers         the demo's lake read by DuckDB, pyarrow and the Python Polars
 //! notebooks       run headless on that lake
 //! ```
 
-mod apache;
 mod count;
 
 use std::process::Command;
 
 use anyhow::Context;
 
-use crate::python;
-use crate::tools::{cargo, run};
+use crate::apache::Apache;
+use crate::tools::{cargo, puddle, run};
+use crate::{chaos, python};
 use count::Count;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Only the tests whose name contains this, and neither readers nor notebooks
+    /// Only the tests whose name contains this, and neither chaos, readers nor notebooks
     filter: Option<String>,
 }
 
@@ -28,7 +29,7 @@ pub(crate) struct Args {
 pub(crate) fn test(args: Args) -> anyhow::Result<()> {
     let strict = std::env::var("CI").is_ok_and(|ci| ci == "true");
     let mut count = Count::default();
-    let kafka = match apache::Apache::start()? {
+    let kafka = match Apache::start()? {
         Ok(kafka) => Some(kafka),
         Err(missing) => {
             skip("Apache Kafka (rung 3)", &missing, strict, &mut count);
@@ -43,8 +44,11 @@ pub(crate) fn test(args: Args) -> anyhow::Result<()> {
     count.add_cargo_test(&mut tests)?;
     if args.filter.is_none() {
         match python::available() {
-            Ok(()) => on_the_demos_lake(&mut count)?,
-            Err(missing) => skip("readers and notebooks", missing, strict, &mut count),
+            Ok(()) => {
+                count.add("chaos", chaos::chaos(chaos::Args::small()));
+                on_the_demos_lake(&mut count)?;
+            }
+            Err(missing) => skip("chaos, readers and notebooks", missing, strict, &mut count),
         }
     }
     drop(kafka);
@@ -69,14 +73,6 @@ fn on_the_demos_lake(count: &mut Count) -> anyhow::Result<()> {
     })();
     std::fs::remove_dir_all(&folder).context("cannot remove the folder of the demo's lake")?;
     result
-}
-
-/// The binary that `cargo build` made, which lies beside our own.
-fn puddle() -> anyhow::Result<std::path::PathBuf> {
-    let own = std::env::current_exe()?;
-    let binary = own.with_file_name("puddle");
-    anyhow::ensure!(binary.is_file(), "there is no {} after building it", binary.display());
-    Ok(binary)
 }
 
 fn skip(what: &str, missing: &str, strict: bool, count: &mut Count) {

@@ -30,6 +30,14 @@ pub(crate) fn cargo() -> Command {
     command
 }
 
+/// The binary that `cargo build` made, which lies beside our own.
+pub(crate) fn puddle() -> anyhow::Result<PathBuf> {
+    let own = std::env::current_exe()?;
+    let binary = own.with_file_name("puddle");
+    anyhow::ensure!(binary.is_file(), "there is no {} after building it", binary.display());
+    Ok(binary)
+}
+
 /// Runs a program to its end; a failure is an error that shows the command.
 pub(crate) fn run(command: &mut Command) -> anyhow::Result<()> {
     eprintln!("$ {}", shown(command));

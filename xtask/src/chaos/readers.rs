@@ -1,0 +1,69 @@
+//! Two readers of the same tables: `puddle query`, which reads through the log, and pyarrow, which knows nothing of
+//! it and scans the folders as other people's tools do.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{ChildStdin, Command, Stdio};
+
+use anyhow::Context;
+use serde_json::Value;
+
+use super::process::{Process, output, until};
+use crate::python;
+
+/// The rows of both tables, as `puddle query` sees them.
+pub(super) fn by_query(puddle: &Path, folder: &Path) -> anyhow::Result<Vec<Value>> {
+    let mut rows = Vec::new();
+    for sql in ["SELECT * FROM chaos", r#"SELECT _partition, _offset, _value, _reason FROM "chaos.rejected""#]
+    {
+        let mut query = Command::new(puddle);
+        query.args(["query", sql, "--format", "json", "--lake"]).arg(folder.join("lake"));
+        rows.extend(lines(&output("puddle query", &mut query, folder, &folder.join("checks.log"))?)?);
+    }
+    Ok(rows)
+}
+
+/// A Python that stays for many questions, since it takes longer to start than to answer.
+pub(super) struct Scanner {
+    process: Process,
+    questions: ChildStdin,
+    answer: PathBuf,
+}
+
+impl Scanner {
+    /// Starts it; it keeps its log and its answers in `folder`.
+    pub(super) fn start(folder: &Path) -> anyhow::Result<Self> {
+        let python = python::interpreter()?;
+        let mut command = python::script(&python, "xtask/tests/chaos.py");
+        let log = folder.join("scanner.log");
+        let mut process = Process::start("the scanner", command.stdin(Stdio::piped()), &log, None)?;
+        let questions = process.stdin().context("stdin is piped")?;
+        Ok(Self { process, questions, answer: folder.join("answer.ndjson") })
+    }
+
+    /// The rows of both tables, as a scan of their folders sees them.
+    pub(super) fn rows(&mut self, lake: &Path) -> anyhow::Result<Vec<Value>> {
+        lines(&self.ask("scan", lake)?)
+    }
+
+    /// Damages the table: one row is in a second file too, and another one is in none.
+    pub(super) fn plant(&mut self, lake: &Path) -> anyhow::Result<()> {
+        self.ask("plant", lake).map(drop)
+    }
+
+    fn ask(&mut self, what: &str, lake: &Path) -> anyhow::Result<String> {
+        writeln!(self.questions, "{what}\t{}\t{}", lake.display(), self.answer.display())?;
+        // The answer is written elsewhere and then moved here, so it is whole when it is there.
+        until("the scanner to answer", || {
+            self.process.must_run()?;
+            Ok(self.answer.is_file())
+        })?;
+        let text = std::fs::read_to_string(&self.answer)?;
+        std::fs::remove_file(&self.answer)?;
+        Ok(text)
+    }
+}
+
+fn lines(text: &str) -> anyhow::Result<Vec<Value>> {
+    text.lines().map(|line| serde_json::from_str(line).with_context(|| format!("not JSON: {line}"))).collect()
+}
