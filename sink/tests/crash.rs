@@ -99,7 +99,17 @@ fn a_crash_at_any_operation_of_the_recovery_from_a_crash_at_any_operation() {
             let (dir, faults) = (tempfile::tempdir().unwrap(), Faults::at(first, Fault::Cut));
             one(dir.path(), &faults).unwrap_err();
             faults.revive(Some((second, Fault::Cut)));
-            if open(dir.path(), &faults).is_ok() {
+            if let Ok(mut sink) = open(dir.path(), &faults) {
+                // Past the last operation: what this process commits must outlive what the first left unsynced.
+                faults.revive(None);
+                if sink.progress().is_empty() {
+                    feed(&mut sink, 8).unwrap();
+                }
+                drop(sink);
+                faults.power_cut(lost.unwrap_or(|_| true));
+                let sink = open(dir.path(), &Faults::none()).unwrap();
+                assert_eq!(common::next_offset(sink.progress(), 0), 8, "crash at {first}, then a power cut");
+                assert_exact(dir.path(), 8, &format!("crash at {first}, then a power cut"));
                 break;
             }
             if let Some(lost) = lost {
@@ -167,7 +177,8 @@ fn a_crash_at_any_operation_while_the_log_is_tidied() {
         sink.commit(common::epoch(&[(0, idle(offset)), (1, idle(offset))])).unwrap();
     }
     drop(sink);
-    for number in 0.. {
+    let lost: [Option<fn(&Path) -> bool>; 2] = [None, Some(|folder| folder.ends_with("history"))];
+    for (number, lost) in (0..).flat_map(|number| lost.map(|lost| (number, lost))) {
         let (dir, faults) = (tempfile::tempdir().unwrap(), Faults::at(number, Fault::Cut));
         copy(template.path(), dir.path());
         let commit = || {
@@ -175,6 +186,9 @@ fn a_crash_at_any_operation_while_the_log_is_tidied() {
             sink.commit(common::epoch(&[(0, idle(218)), (1, idle(218))]))
         };
         let result = commit();
+        if let Some(lost) = lost {
+            faults.power_cut(lost);
+        }
         let storage = std::sync::Arc::new(LocalStorage { durable: false });
         let mut sink = ParquetSink::open(dir.path(), &config(), schema(), OWNER, storage).unwrap();
         let next = common::next_offset(sink.progress(), 0);

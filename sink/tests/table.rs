@@ -243,6 +243,44 @@ fn an_entry_that_another_writer_made_is_a_conflict() {
 }
 
 #[test]
+fn a_writer_that_fell_far_behind_cannot_commit() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut behind = open(dir.path(), &fast()).unwrap();
+    feed(&mut *behind, 20).unwrap();
+    // Without its lock's file, as on a file system that has no locks.
+    fs::remove_file(dir.path().join(".puddle/t/lock")).unwrap();
+    let mut ahead = open(dir.path(), &fast()).unwrap();
+    for next in 21..=320 {
+        let span =
+            Span { from: next - 1, next, last: None, records: 1, written: 0, filtered: 1, rejected: 0 };
+        ahead.commit(epoch(&[(0, span), (1, span)])).unwrap();
+    }
+    assert!(!dir.path().join(".puddle/t/log/00000000000000000002.json").exists(), "not bundled yet");
+    let error = feed(&mut *behind, 40).unwrap_err();
+    assert!(matches!(error, Error::Conflict { epoch: 2, .. }), "{error}");
+    assert_eq!(common::scan(dir.path()), common::expected(20));
+}
+
+#[test]
+fn a_file_that_is_there_already_is_never_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut sink = open(dir.path(), &fast()).unwrap();
+    feed(&mut *sink, 20).unwrap();
+    let first = files(&dir.path().join("t")).remove(0);
+    let name = first.file_name().unwrap().to_string_lossy().replace("0001-", "0002-");
+    let stranger = first.with_file_name(name);
+    fs::write(&stranger, "theirs").unwrap();
+    let error = feed(&mut *sink, 40).unwrap_err();
+    assert!(matches!(&error, Error::Io { path, .. } if *path == stranger), "{error}");
+    drop(sink);
+    assert!(matches!(refusal(open(dir.path(), &fast())), Error::Corrupt { path, .. } if path == stranger));
+    assert_eq!(fs::read(&stranger).unwrap(), b"theirs");
+    fs::remove_file(&stranger).unwrap();
+    open(dir.path(), &fast()).unwrap();
+    assert_exact(dir.path(), 40, "with the stranger gone");
+}
+
+#[test]
 fn a_reader_sees_an_epoch_whole_or_not_at_all() {
     let (scratch, faults) = (tempfile::tempdir().unwrap(), Faults::none());
     let run = |dir: &Path, faults: &Faults| {

@@ -207,5 +207,8 @@ pub fn assert_exact(lake: &Path, until: Offset, context: &str) {
         }
     }
     assert_eq!(ends.into_values().collect::<Vec<_>>(), [until, until], "{context}: history");
+    let mut halves = files(&lake.join(".puddle/t/log"));
+    halves.retain(|path| path.to_string_lossy().ends_with(".tmp"));
+    assert_eq!(halves, Vec::<PathBuf>::new(), "{context}: half-written log files");
     assert_eq!(files(&lake.join(".puddle/t/staging")), Vec::<PathBuf>::new(), "{context}: staging");
 }
