@@ -19,6 +19,7 @@ mod records;
 mod report;
 mod table;
 
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Instant;
 
@@ -55,6 +56,9 @@ pub(crate) struct Args {
     /// Which kind of table
     #[arg(long, value_enum, default_value_t = TableKind::Parquet)]
     table: TableKind,
+    /// Test this program instead of building one
+    #[arg(long)]
+    puddle: Option<PathBuf>,
     /// In the end, double a row and remove another, and fail unless the checks find both
     #[arg(long, hide = true)]
     plant: bool,
@@ -80,6 +84,7 @@ impl Args {
             first: 0,
             broker: BrokerKind::Embedded,
             table: TableKind::Parquet,
+            puddle: None,
             plant: true,
         }
     }
@@ -90,11 +95,17 @@ impl Args {
 pub(crate) fn chaos(args: Args) -> anyhow::Result<()> {
     let TableKind::Parquet = args.table;
     let commit = commit();
-    run(cargo().args(["build", "--locked", "--package", "puddle"]))?;
+    let built = match &args.puddle {
+        Some(path) => path.clone(),
+        None => {
+            run(cargo().args(["build", "--locked", "--package", "puddle"]))?;
+            puddle()?
+        }
+    };
     let folder = tempfile::Builder::new().prefix("puddle-chaos-").tempdir()?;
     // A copy: a build meanwhile must not change what is tested.
     let binary = folder.path().join("puddle");
-    std::fs::copy(puddle()?, &binary).context("cannot copy the built puddle")?;
+    std::fs::copy(&built, &binary).with_context(|| format!("cannot copy {}", built.display()))?;
     let kafka = match args.broker {
         BrokerKind::Embedded => None,
         BrokerKind::Apache => Some(Apache::start()?.map_err(anyhow::Error::msg)?),
