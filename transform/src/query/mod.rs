@@ -52,7 +52,7 @@ pub struct Table {
 /// [`Error::Sql`] when the query asks for something that is not there; [`Error::File`] when a file cannot be read.
 pub fn query(sql: &str, tables: &[Table], limit: Option<usize>) -> Result<Vec<RecordBatch>, Error> {
     let sql = Sql::new("SQL", sql);
-    sql.refuse_other_statements()?;
+    sql.refuse_changes()?;
     engine::prepare();
     let mut context = SQLContext::new();
     let mut columns = Vec::new();

@@ -110,8 +110,9 @@ fn of_sql(message: &str, sql: &Sql, tables: &[TableColumns]) -> Error {
     }
     let help = if message.contains("unexpected subquery") {
         "put a subquery that gives one row into WITH, and CROSS JOIN it"
-    } else if message.contains("complex field access") {
-        "write ARRAY_GET(place.tags, 1) for place.tags[1]"
+    } else if message.contains("dot-notation field access") || message.contains("complex field access") {
+        "write ARRAY_GET(place.tags, 1) for place.tags[1]; a step that takes the element first lets .field follow: \
+         SELECT item.sku FROM (SELECT ARRAY_GET(items, 1) AS item FROM t) AS s"
     } else {
         ""
     };

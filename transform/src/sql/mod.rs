@@ -4,7 +4,7 @@ mod explain;
 mod words;
 
 pub(crate) use explain::{TableColumns, explain};
-pub(crate) use words::{Place, words};
+pub(crate) use words::{Place, Word, words};
 
 use polars::sql::extract_table_identifiers;
 
@@ -30,8 +30,27 @@ impl Sql {
 
     /// An error for statements that are no query; they would seem to change a table, and nothing on disk would change.
     pub(crate) fn refuse_other_statements(&self) -> Result<(), Error> {
-        const QUERIES: [&str; 7] = ["SELECT", "WITH", "FROM", "VALUES", "TABLE", "SHOW", "EXPLAIN"];
+        self.refuse_unless_query(&words(&self.text))
+    }
+
+    /// As [`refuse_other_statements`](Self::refuse_other_statements), but the two statements that show something of
+    /// the tables and change nothing may pass: `SHOW TABLES`, and `EXPLAIN` before a query.
+    pub(crate) fn refuse_changes(&self) -> Result<(), Error> {
         let words = words(&self.text);
+        match words.as_slice() {
+            [show, tables, ..] if show.is_keyword("SHOW") && tables.is_keyword("TABLES") => Ok(()),
+            [show, what, ..] if show.is_keyword("SHOW") => {
+                let help = "SHOW TABLES lists the tables; SELECT * FROM a table LIMIT 0 has its columns";
+                let what = format!("SHOW {} is not known here", what.text.to_uppercase());
+                Err(self.error(Problem::Unsupported, Some(show.place), what, help.to_owned()))
+            }
+            [explain, rest @ ..] if explain.is_keyword("EXPLAIN") => self.refuse_unless_query(rest),
+            words => self.refuse_unless_query(words),
+        }
+    }
+
+    fn refuse_unless_query(&self, words: &[Word]) -> Result<(), Error> {
+        const QUERIES: [&str; 5] = ["SELECT", "WITH", "FROM", "VALUES", "TABLE"];
         let Some(first) = words.first() else {
             let help = "a query begins with SELECT or WITH".to_owned();
             return Err(self.error(Problem::Syntax, None, "there is no SQL".to_owned(), help));

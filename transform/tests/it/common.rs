@@ -20,6 +20,7 @@ pub(crate) fn schema() -> SchemaRef {
         Field::new("at", DataType::Struct(vec![Field::new("lat", DataType::Float64, true)].into()), true),
     ]
     .into();
+    let product = DataType::Struct(vec![Field::new("sku", DataType::Utf8, true)].into());
     let mut fields = vec![
         Field::new("id", DataType::Int64, true),
         Field::new("small", DataType::Int32, true),
@@ -30,6 +31,7 @@ pub(crate) fn schema() -> SchemaRef {
         Field::new("ts", DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())), true),
         Field::new("nums", DataType::List(Arc::new(item)), true),
         Field::new("place", DataType::Struct(place), true),
+        Field::new("items", DataType::List(Arc::new(Field::new_list_field(product, true))), true),
     ];
     fields.extend(puddle_types::metadata::fields());
     Arc::new(Schema::new(fields))

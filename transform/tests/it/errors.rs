@@ -118,6 +118,15 @@ fn what_polars_does_not_support_is_said_in_words() {
         assert!(message.starts_with(at) && message.contains(words), "{message}");
         assert!(!message.contains('{'), "{message}");
     }
+    for sql in [
+        "SELECT ARRAY_GET(items, 1).sku AS x FROM t",
+        "SELECT (ARRAY_GET(items, 1)).sku AS x FROM t",
+        "SELECT items[1].sku AS x FROM t",
+    ] {
+        let (_, message) = refused(sql);
+        assert!(message.contains("takes the element first"), "{message}");
+        assert!(!message.contains(['{', '"']), "{message}");
+    }
     assert!(refused("SELECT id, place['city'] AS x FROM t").1.contains("with a dot"));
     assert!(refused("SELECT id, ARRAY[1, 2] AS x FROM t").1.contains("the same ARRAY[...]"));
 }
@@ -131,11 +140,25 @@ fn a_column_twice() {
 
 #[test]
 fn statements_that_are_no_query() {
-    for sql in ["DROP TABLE t", "CREATE TABLE x AS SELECT * FROM t", "INSERT INTO t VALUES (1)", "SET x = 1"]
-    {
+    for sql in [
+        "DROP TABLE t",
+        "CREATE TABLE x AS SELECT * FROM t",
+        "INSERT INTO t VALUES (1)",
+        "SET x = 1",
+        "DELETE FROM t",
+        "DELETE FROM t WHERE id = 1",
+        "TRUNCATE TABLE t",
+        "UPDATE t SET id = 1",
+        "-- all of it\n(DELETE FROM t)",
+        "EXPLAIN DELETE FROM t",
+        "EXPLAIN SELECT id FROM t",
+        "SHOW TABLES",
+        "SHOW COLUMNS FROM t",
+    ] {
         let (kind, message) = refused(sql);
-        assert_eq!(kind, Problem::Unsupported, "{message}");
-        assert!(message.contains("is not a query"), "{message}");
+        assert_eq!(kind, Problem::Unsupported, "{sql}: {message}");
+        assert!(message.contains("is not a query"), "{sql}: {message}");
+        assert!(!message.contains(['{', '[']), "{sql}: {message}");
     }
 }
 

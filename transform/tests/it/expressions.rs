@@ -215,3 +215,14 @@ fn results_that_a_table_cannot_hold_are_refused() {
     assert_eq!(problem, Problem::Types);
     assert!(message.contains("\"nothing\""), "{message}");
 }
+
+#[test]
+fn an_element_of_a_list_of_structs_is_taken_before_its_field() {
+    let lines = [r#"{"id":1,"items":[{"sku":"a"},{"sku":"b"}]}"#, r#"{"id":2,"items":[]}"#, r#"{"id":3}"#];
+    for sql in [
+        "WITH s AS (SELECT *, ARRAY_GET(items, 1) AS item FROM t) SELECT id, item.sku AS sku FROM s",
+        "SELECT id, item.sku AS sku FROM (SELECT id, ARRAY_GET(items, 1) AS item FROM t) AS s",
+    ] {
+        assert_eq!(apply(sql, &lines), [r#"{"id":1,"sku":"a"}"#, r#"{"id":2}"#, r#"{"id":3}"#], "{sql}");
+    }
+}

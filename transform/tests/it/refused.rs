@@ -87,10 +87,7 @@ fn answers_that_the_first_record_decides() {
 
 #[test]
 fn sql_that_does_not_read_the_records() {
-    all_refused(&[
-        ("SELECT 1 AS one", "", "does not read the stream"),
-        ("SHOW TABLES", "", "does not read the stream"),
-    ]);
+    all_refused(&[("SELECT 1 AS one", "", "does not read the stream")]);
     assert!(transform("SELECT id FROM (SELECT 1 AS id) AS x").is_err());
 }
 
