@@ -78,7 +78,7 @@ pub enum Error {
     #[error(
         "{partition} holds the offsets {low} to {high} (exclusive), but offset {expected} comes next: \
          retention has deleted records that were not read yet, or the topic was truncated or made again. \
-         Reset the table's progress to accept the gap, or write to a new table"
+         If retention has overtaken the table, --accept-gap goes on at {low}; else write to a new table"
     )]
     Gap {
         /// Which partition.

@@ -4,7 +4,7 @@ mod support;
 
 use puddle_ingest::admin::Admin;
 use puddle_ingest::{Error, Source};
-use puddle_testkit::{Apache, produce};
+use puddle_testkit::{Apache, produce, topics};
 use puddle_types::{Offset, Position, Progress, TopicPartition};
 use support::*;
 
@@ -43,7 +43,7 @@ fn apache_progress_below_the_oldest_record_is_a_gap() {
     let brokers = apache.brokers();
     let topic = topic(brokers, 1);
     fill(brokers, &topic, 0, 0..10);
-    delete_records(brokers, &topic, 0, 4);
+    topics::delete_records(brokers, &topic, 0, 4);
     let settings = settings(brokers, &topic);
     let error = start_error(settings.clone(), at(&topic, 3));
     assert!(matches!(error, Error::Gap { expected: 3, low: 4, high: 10, .. }), "{error}");

@@ -152,5 +152,8 @@ impl Decoder {
 
 /// The bytes behind a leading byte order mark, if there is one.
 pub(crate) fn without_bom(value: &[u8]) -> &[u8] {
-    value.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(value)
+    value.strip_prefix(BOM).unwrap_or(value)
 }
+
+/// The byte order mark that some programs write before UTF-8.
+pub(crate) const BOM: &[u8] = b"\xEF\xBB\xBF";

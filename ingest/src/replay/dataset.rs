@@ -1,26 +1,27 @@
-//! Data sets: Parquet, CSV and NDJSON files.
+//! Data sets: Parquet, CSV, JSON and NDJSON files.
 
 use std::fs::File;
-use std::io::{BufReader, Seek};
+use std::io::BufReader;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::csv::ReaderBuilder;
-use arrow::csv::reader::Format as CsvFormat;
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::chunk::{Chunk, Columns};
-use super::lines::{Lines, field_names};
+use super::json::JsonChunks;
+use super::lines::Lines;
+use super::{csv, json, lines};
 use crate::error::Error;
 use crate::nearest::nearest;
 
 /// Rows that are read and encoded at once: a few megabytes.
 const ROWS: usize = 8192;
 
-/// How many lines of an NDJSON file are looked at to know its fields.
+/// How many records of a JSON or NDJSON file are looked at to know its fields.
 const PEEK: usize = 100;
 
 /// A file of records. It is opened again for each pass.
@@ -35,6 +36,7 @@ pub struct Dataset {
 enum Kind {
     Parquet { rows: u64 },
     Csv { schema: SchemaRef },
+    Json,
     Ndjson,
 }
 
@@ -42,12 +44,21 @@ enum Kind {
 pub(super) type Chunks<'d> = Box<dyn Iterator<Item = Result<Chunk, Error>> + 'd>;
 
 impl Dataset {
-    /// Opens a file, whose ending says what it is: `.parquet`; `.csv`, with a header, its types inferred from all of its
-    /// rows; `.ndjson`, `.jsonl` or `.json`, one record a line.
+    /// Opens a file, whose ending says what it is:
+    ///
+    /// | ending | records |
+    /// | --- | --- |
+    /// | `.parquet` | its rows |
+    /// | `.csv` | its rows, below a header; all of them are looked at to guess the columns' types |
+    /// | `.json` | JSON values one behind the other, or the elements of one array; each as it is laid out |
+    /// | `.ndjson`, `.jsonl` | its lines, byte for byte, whether they are JSON or not; blank ones are skipped |
+    ///
+    /// Rows become JSON objects with a field for every column. JSON has no NaN and no infinity: they become null. A CSV
+    /// column is a number only if no number would lose anything by it: with a value such as `007` or `+1` it is text.
     ///
     /// # Errors
-    /// [`Error::Dataset`] when there is no such file or its ending is unknown; [`Error::ReadDataset`] when it is not what
-    /// its ending says.
+    /// [`Error::Dataset`] when there is no such file, its ending is unknown, or its text is broken where it is looked
+    /// at; [`Error::ReadDataset`] when it cannot be read.
     pub fn open(path: &Path) -> Result<Dataset, Error> {
         let unknown = |reason: &str| Error::Dataset { path: path.to_owned(), reason: reason.to_owned() };
         if !path.is_file() {
@@ -56,17 +67,22 @@ impl Dataset {
         let ending = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
         let (kind, columns) = match ending.as_str() {
             "parquet" => open_parquet(path)?,
-            "csv" => open_csv(path)?,
-            "ndjson" | "jsonl" | "json" => {
-                let mut input = BufReader::new(open(path)?);
-                (Kind::Ndjson, field_names(&mut input, PEEK).map_err(|error| read_error(path, error))?)
+            "csv" => {
+                let schema = csv::schema(path)?;
+                let columns = names(&schema);
+                (Kind::Csv { schema }, columns)
+            }
+            "json" => (Kind::Json, json::field_names(path, PEEK)?),
+            "ndjson" | "jsonl" => {
+                let names = lines::field_names(&mut BufReader::new(open(path)?), PEEK);
+                (Kind::Ndjson, names.map_err(|error| read_error(path, error))?)
             }
             _ => return Err(unknown("a data set is a .parquet, .csv, .ndjson, .jsonl or .json file")),
         };
         Ok(Dataset { path: path.to_owned(), kind, columns })
     }
 
-    /// The names of its columns; of NDJSON those in its first lines.
+    /// The names of its columns; of JSON and NDJSON those in its first records.
     pub fn columns(&self) -> &[String] {
         &self.columns
     }
@@ -103,9 +119,10 @@ impl Dataset {
                 let reader = builder.build(open(&self.path)?);
                 Ok(self.encode(reader.map_err(|error| read_error(&self.path, error))?, columns))
             }
+            Kind::Json => Ok(Box::new(JsonChunks::open(&self.path, columns)?)),
             Kind::Ndjson => {
                 let input = BufReader::with_capacity(1 << 20, open(&self.path)?);
-                let lines = Lines { input, columns: columns.clone() };
+                let lines = Lines::new(input, columns.clone());
                 Ok(Box::new(lines.map(|chunk| chunk.map_err(|error| read_error(&self.path, error)))))
             }
         }
@@ -131,24 +148,15 @@ fn open_parquet(path: &Path) -> Result<(Kind, Vec<String>), Error> {
     Ok((Kind::Parquet { rows }, names(builder.schema())))
 }
 
-fn open_csv(path: &Path) -> Result<(Kind, Vec<String>), Error> {
-    let mut file = open(path)?;
-    let inferred = CsvFormat::default().with_header(true).infer_schema(BufReader::new(&mut file), None);
-    let (schema, _) = inferred.map_err(|error| read_error(path, error))?;
-    file.rewind().map_err(|error| read_error(path, error))?;
-    let schema = Arc::new(schema);
-    Ok((Kind::Csv { schema: Arc::clone(&schema) }, names(&schema)))
-}
-
 fn names(schema: &SchemaRef) -> Vec<String> {
     schema.fields().iter().map(|field| field.name().clone()).collect()
 }
 
-fn open(path: &Path) -> Result<File, Error> {
+pub(super) fn open(path: &Path) -> Result<File, Error> {
     File::open(path).map_err(|error| read_error(path, error))
 }
 
-fn read_error(path: &Path, source: impl std::error::Error + Send + Sync + 'static) -> Error {
+pub(super) fn read_error(path: &Path, source: impl std::error::Error + Send + Sync + 'static) -> Error {
     Error::ReadDataset { path: path.to_owned(), source: Box::new(source) }
 }
 

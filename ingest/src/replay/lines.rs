@@ -1,77 +1,54 @@
-//! NDJSON: lines that are passed on byte for byte, whether they are JSON or not.
+//! NDJSON: lines that are passed on byte for byte, whether they are JSON or not. Blank lines are skipped.
 
-use std::collections::BTreeMap;
 use std::io::{self, BufRead, Read};
 
-use arrow::array::StringBuilder;
-use chrono::DateTime;
-use serde_json::value::RawValue;
-
 use super::chunk::{Chunk, Columns};
-
-/// A chunk ends after so many lines, or bytes.
-const CHUNK_LINES: usize = 8192;
-const CHUNK_BYTES: usize = 4 << 20;
-
-/// The longest line that is read. Beyond it a broker refuses the record by far, and without a bound a file without
-/// line breaks would be read into memory whole.
-const MAX_LINE: u64 = 64 << 20;
+use super::collect::{Collector, MAX_RECORD, fields};
 
 /// Reads lines, in chunks.
 pub(super) struct Lines<R> {
-    pub(super) input: R,
-    pub(super) columns: Columns,
+    input: R,
+    collector: Collector,
+}
+
+impl<R: BufRead> Lines<R> {
+    pub(super) fn new(input: R, columns: Columns) -> Self {
+        Self { input, collector: Collector::new(columns) }
+    }
+
+    fn read(&mut self) -> io::Result<Option<Chunk>> {
+        let Self { input, collector } = self;
+        while !collector.is_full() {
+            let begin = collector.values.len();
+            if !read_line(input, &mut collector.values)? {
+                break;
+            }
+            if collector.values[begin..].iter().all(u8::is_ascii_whitespace) {
+                collector.values.truncate(begin);
+            } else {
+                collector.end_record();
+            }
+        }
+        Ok(collector.take())
+    }
 }
 
 impl<R: BufRead> Iterator for Lines<R> {
     type Item = io::Result<Chunk>;
 
     fn next(&mut self) -> Option<io::Result<Chunk>> {
-        match self.read() {
-            Ok(chunk) if chunk.ends.is_empty() => None,
-            other => Some(other),
-        }
-    }
-}
-
-impl<R: BufRead> Lines<R> {
-    fn read(&mut self) -> io::Result<Chunk> {
-        let mut chunk = Chunk::default();
-        let mut keys = self.columns.key.is_some().then(StringBuilder::new);
-        let mut times = self.columns.time.is_some().then(Vec::new);
-        while chunk.ends.len() < CHUNK_LINES && chunk.values.len() < CHUNK_BYTES {
-            let begin = chunk.values.len();
-            if !read_line(&mut self.input, &mut chunk.values)? {
-                break;
-            }
-            let line = &chunk.values[begin..];
-            if line.is_empty() {
-                continue;
-            }
-            let fields = if keys.is_some() || times.is_some() { fields(line) } else { BTreeMap::new() };
-            let field = |name: &Option<String>| name.as_ref().and_then(|name| fields.get(name).copied());
-            if let Some(keys) = &mut keys {
-                keys.append_option(field(&self.columns.key).and_then(text));
-            }
-            if let Some(times) = &mut times {
-                times.push(field(&self.columns.time).and_then(millis));
-            }
-            chunk.ends.push(chunk.values.len());
-        }
-        chunk.keys = keys.map(|mut keys| keys.finish());
-        chunk.times = times;
-        Ok(chunk)
+        self.read().transpose()
     }
 }
 
 /// Appends a line without its line break; returns `false` at the end of the input.
 fn read_line(input: &mut impl BufRead, into: &mut Vec<u8>) -> io::Result<bool> {
     let begin = into.len();
-    let read = input.take(MAX_LINE).read_until(b'\n', into)?;
+    let read = input.take(MAX_RECORD).read_until(b'\n', into)?;
     if into[begin..].last() == Some(&b'\n') {
         into.pop();
-    } else if read as u64 == MAX_LINE {
-        let text = format!("a line is longer than {MAX_LINE} bytes");
+    } else if read as u64 == MAX_RECORD {
+        let text = format!("a line is longer than {MAX_RECORD} bytes");
         return Err(io::Error::new(io::ErrorKind::InvalidData, text));
     }
     Ok(read > 0)
@@ -94,38 +71,19 @@ pub(super) fn field_names(input: &mut impl BufRead, lines: usize) -> io::Result<
     Ok(names)
 }
 
-/// A line's fields; none when it is not a JSON object.
-fn fields(line: &[u8]) -> BTreeMap<String, &RawValue> {
-    serde_json::from_slice(line).unwrap_or_default()
-}
-
-/// The text of a value: of a string what it says, of anything else its JSON; none of null.
-fn text(value: &RawValue) -> Option<String> {
-    match value.get() {
-        "null" => None,
-        string if string.starts_with('"') => serde_json::from_str(string).ok(),
-        other => Some(other.to_owned()),
-    }
-}
-
-/// RFC 3339, or integer milliseconds.
-fn millis(value: &RawValue) -> Option<i64> {
-    let text = text(value)?;
-    text.parse().ok().or_else(|| DateTime::parse_from_rfc3339(&text).ok().map(|t| t.timestamp_millis()))
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::collect::CHUNK_RECORDS;
     use super::*;
 
     fn chunk(text: &str, key: Option<&str>, time: Option<&str>) -> Chunk {
         let columns = Columns { key: key.map(Into::into), time: time.map(Into::into) };
-        Lines { input: text.as_bytes(), columns }.next().unwrap().unwrap()
+        Lines::new(text.as_bytes(), columns).next().unwrap().unwrap()
     }
 
     #[test]
     fn lines_pass_as_they_are() {
-        let text = "{\"a\": 1 }\r\nnot json\n\n  {\"a\":\t2}\n\u{feff}{}";
+        let text = "{\"a\": 1 }\r\nnot json\n\n\r\n \t\n  {\"a\":\t2}\n\u{feff}{}\n \r";
         let chunk = chunk(text, None, None);
         let values: Vec<_> = chunk.records().map(|(value, ..)| str::from_utf8(value).unwrap()).collect();
         assert_eq!(values, ["{\"a\": 1 }\r", "not json", "  {\"a\":\t2}", "\u{feff}{}"]);
@@ -150,9 +108,9 @@ mod tests {
 
     #[test]
     fn long_inputs_come_in_chunks() {
-        let text = "{}\n".repeat(CHUNK_LINES + 1);
-        let lines = Lines { input: text.as_bytes(), columns: Columns::default() };
+        let text = "{}\n".repeat(CHUNK_RECORDS + 1);
+        let lines = Lines::new(text.as_bytes(), Columns::default());
         let lengths: Vec<_> = lines.map(|chunk| chunk.unwrap().len()).collect();
-        assert_eq!(lengths, [CHUNK_LINES, 1]);
+        assert_eq!(lengths, [CHUNK_RECORDS, 1]);
     }
 }

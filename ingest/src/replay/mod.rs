@@ -1,9 +1,9 @@
 //! Plays a data set into a topic: as fast as possible, at a rate, or as the events once happened.
 //!
 //! ```text
-//! Parquet, CSV ─► Arrow ─► JSON lines ─┐
-//!                                      ├─► pace ─► idempotent producer ─► topic
-//! NDJSON ───────► lines as they are ───┘
+//! Parquet, CSV ─► Arrow ─► JSON objects ─┐
+//!                                        ├─► pace ─► idempotent producer ─► topic
+//! JSON, NDJSON ─► values as they are ────┘
 //! ```
 //!
 //! ```no_run
@@ -23,7 +23,10 @@
 //! ```
 
 mod chunk;
+mod collect;
+mod csv;
 mod dataset;
+mod json;
 mod lines;
 mod produce;
 mod schedule;

@@ -13,7 +13,6 @@ use puddle_ingest::schema::SchemaDecl;
 use puddle_ingest::{ClientSettings, Error, Event, IngestConfig, Source, SourceSettings};
 use puddle_testkit::{Record, produce, topics, unique};
 use puddle_types::{Batch, Offset, Position, Progress, TopicPartition};
-use rdkafka::TopicPartitionList;
 use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions};
 use rdkafka::client::DefaultClientContext;
 
@@ -66,14 +65,6 @@ pub(crate) fn add_partitions(brokers: &str, topic: &str, partitions: usize) {
     let new = NewPartitions::new(topic, partitions);
     let results = wait(admin(brokers).create_partitions([&new], &AdminOptions::new())).unwrap();
     results.into_iter().for_each(|result| _ = result.unwrap());
-}
-
-/// Deletes the records of a partition below an offset, as retention would.
-pub(crate) fn delete_records(brokers: &str, topic: &str, partition: i32, below: Offset) {
-    let mut list = TopicPartitionList::new();
-    list.add_partition_offset(topic, partition, rdkafka::Offset::Offset(below)).unwrap();
-    let results = wait(admin(brokers).delete_records(&list, &AdminOptions::new())).unwrap();
-    results.elements().iter().for_each(|element| element.error().unwrap());
 }
 
 fn admin(brokers: &str) -> AdminClient<DefaultClientContext> {
