@@ -127,7 +127,10 @@ impl Pipeline {
             .collect::<Result<_, Error>>()?;
         let sql = match parsed.transform.sql {
             Some(path) => {
-                let file = folder.join(path);
+                let file = folder.join(&path);
+                if !file.is_file() {
+                    return Err(config(format!("transform.sql = {path:?}: there is no {}", file.display())));
+                }
                 Some(Sql { text: read(&file)?, file })
             }
             None => None,

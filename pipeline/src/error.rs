@@ -49,11 +49,26 @@ pub enum Error {
         /// Why not.
         source: std::io::Error,
     },
-    /// The table is not there yet.
-    #[error("{message}")]
-    Audit {
-        /// What keeps the audit from starting.
-        message: String,
+    /// The lake cannot be used.
+    #[error("cannot use the lake {}: {source}; choose another with --lake, or make room or rights for this one", lake.display())]
+    Lake {
+        /// The folder of the tables.
+        lake: PathBuf,
+        /// Why not.
+        source: puddle_sink::Error,
+    },
+    /// The members of a consumer group share its partitions, and a table needs all of them.
+    #[error(
+        "{held} of {all} partitions are read by another member of the consumer group {group:?}: stop the other run, or \
+         give this one a group of its own with --set ingest.group=NAME"
+    )]
+    Shared {
+        /// How many partitions are not ours.
+        held: usize,
+        /// How many there are.
+        all: usize,
+        /// The group.
+        group: String,
     },
     /// Reading from Kafka failed.
     #[error(transparent)]
@@ -73,8 +88,12 @@ impl Error {
     /// Whether the user asked for something wrong (exit code 2) rather than something failing (exit code 1).
     pub fn is_usage(&self) -> bool {
         match self {
-            Self::NoPipeline { .. } | Self::Config { .. } | Self::Audit { .. } => true,
-            Self::Read { .. } | Self::NothingToInfer { .. } | Self::Metrics { .. } => false,
+            Self::NoPipeline { .. } | Self::Config { .. } => true,
+            Self::Read { .. }
+            | Self::Lake { .. }
+            | Self::Shared { .. }
+            | Self::NothingToInfer { .. }
+            | Self::Metrics { .. } => false,
             Self::Ingest(e) => e.is_usage(),
             Self::Schema(e) => e.is_usage(),
             Self::Transform(e) => e.is_usage(),

@@ -28,24 +28,22 @@ pub(crate) fn known_schema(pipeline: &Pipeline) -> Result<Option<SchemaDecl>, Er
     }
 }
 
-/// Checks that a broker answers and has the topics.
-pub(crate) async fn topics(pipeline: &Pipeline, brokers: &str) -> Result<(), Error> {
+/// Checks that a broker answers and has the topics. Returns how many partitions they have.
+pub(crate) async fn topics(pipeline: &Pipeline, brokers: &str) -> Result<usize, Error> {
     let (brokers, config) = (brokers.to_owned(), pipeline.ingest.clone());
     blocking(move || {
         let admin = Admin::connect(&brokers, &config.client)?;
-        config.topics.iter().try_for_each(|topic| admin.watermarks(topic).map(|_| ()))
+        config.topics.iter().map(|topic| Ok(admin.watermarks(topic)?.len())).sum()
     })
-    .await?;
-    Ok(())
+    .await
 }
 
-/// Infers the schema from the first records and pins it. With `wait`, waits for records where there are none.
+/// Infers the schema from the first records. With `wait`, waits for records where there are none.
 pub(crate) async fn infer_schema(
     pipeline: &Pipeline,
     brokers: &str,
     wait: bool,
 ) -> Result<SchemaDecl, Error> {
-    let pin = pipeline.schema_file();
     loop {
         let mut batches = Vec::new();
         for topic in &pipeline.ingest.topics {
@@ -56,10 +54,7 @@ pub(crate) async fn infer_schema(
         let samples: Vec<&[u8]> =
             batches.iter().flat_map(RawBatch::records).filter_map(|record| record.value).collect();
         if !samples.is_empty() {
-            let schema = infer(&samples)?;
-            schema.store(&pin)?;
-            tracing::info!(file = %pin.display(), samples = samples.len(), "inferred the schema and pinned it");
-            return Ok(schema);
+            return Ok(infer(&samples)?);
         }
         if !wait {
             let topic = pipeline.ingest.topics.join(", ");

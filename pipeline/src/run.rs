@@ -23,8 +23,9 @@ use tokio::sync::watch;
 use crate::epoch::OpenEpoch;
 use crate::metrics::Metrics;
 use crate::prepare::{self, blocking};
-use crate::rejected;
+use crate::share::Share;
 use crate::{Error, Pipeline, Summary};
+use crate::{gaps, rejected};
 
 /// Where each partition must have come to for a run to be over: exclusive next offsets.
 pub type Targets = BTreeMap<TopicPartition, Offset>;
@@ -42,6 +43,18 @@ pub struct RunOptions {
     pub metrics: Arc<Metrics>,
     /// When the run is over: never while this holds `None`; once it holds targets, as soon as they are committed.
     pub until: watch::Receiver<Option<Targets>>,
+    /// What to do where retention has overtaken the table.
+    pub gaps: Gaps,
+}
+
+/// What to do where the topic no longer holds the offset that the table goes on from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Gaps {
+    /// Stop, with an error that names the range and the ways on.
+    #[default]
+    Refuse,
+    /// Give up what is gone and go on at the oldest offset there is. The log and the audit show the gap.
+    Accept,
 }
 
 /// Runs `pipeline` until its targets are reached or `stop` completes; then commits what is in hand and leaves.
@@ -52,14 +65,16 @@ pub async fn run(
     options: RunOptions,
     stop: impl Future<Output = ()>,
 ) -> Result<Summary, Error> {
-    let RunOptions { brokers, lake, metrics, until } = options;
+    let RunOptions { brokers, lake, metrics, until, gaps } = options;
     tokio::pin!(stop);
-    let known = match prepare::known_schema(pipeline)? {
+    let pinned = prepare::known_schema(pipeline)?;
+    let is_new = pinned.is_none();
+    let known = match pinned {
         // A wrong column needs no broker to be found.
         Some(schema) => Some((prepare::transform(pipeline, &schema)?, schema)),
         None => None,
     };
-    prepare::topics(pipeline, &brokers).await?;
+    let all = prepare::topics(pipeline, &brokers).await?;
     let (transform, schema) = match known {
         Some(known) => known,
         None => {
@@ -71,22 +86,33 @@ pub async fn run(
             (prepare::transform(pipeline, &schema)?, schema)
         }
     };
-    let sink = {
+    let mut sink = {
         let (config, schema, name) =
             (pipeline.sink.clone(), transform.output_schema(), pipeline.name.clone());
-        blocking(move || puddle_sink::open(&lake, &config, schema, &name)).await?
+        let opened = {
+            let lake = lake.clone();
+            blocking(move || puddle_sink::open(&lake, &config, schema, &name)).await
+        };
+        opened.map_err(
+            |source| if source.is_usage() { Error::Sink(source) } else { Error::Lake { lake, source } },
+        )?
     };
+    if is_new {
+        // Not before the table took it: a run that fails must not leave a schema behind.
+        schema.store(&pipeline.schema_file())?;
+        tracing::info!(file = %pipeline.schema_file().display(), "inferred the schema and pinned it");
+    }
     let settings = SourceSettings::new(&brokers, pipeline.group(), pipeline.ingest.clone(), schema);
-    let progress = sink.progress().clone();
+    let progress = match gaps {
+        Gaps::Refuse => sink.progress().clone(),
+        Gaps::Accept => gaps::accept(pipeline, &brokers, &mut *sink).await?,
+    };
+    let positions = progress.iter().map(|(partition, position)| (partition.clone(), position.next)).collect();
     let source = blocking(move || Source::start(settings, progress)).await?;
     let mut running = Running {
         pipeline,
         brokers,
-        positions: sink
-            .progress()
-            .iter()
-            .map(|(partition, position)| (partition.clone(), position.next))
-            .collect(),
+        positions,
         source,
         sink,
         transform,
@@ -94,6 +120,7 @@ pub async fn run(
         until,
         epoch: OpenEpoch::default(),
         ended: BTreeMap::new(),
+        share: Share::new(all),
     };
     let result = running.until_over(&mut stop).await;
     let Running { source, metrics, mut sink, .. } = running;
@@ -120,6 +147,7 @@ struct Running<'a> {
     positions: Targets,
     /// Where each partition's end was when it was reached, which may lie before the high watermark.
     ended: Targets,
+    share: Share,
 }
 
 impl Running<'_> {
@@ -149,6 +177,7 @@ impl Running<'_> {
                 self.commit()?;
             }
             if lag_at <= Instant::now() {
+                self.share.check(self.pipeline)?;
                 self.report_lag();
                 lag_at = Instant::now() + LAG_EVERY;
             }
@@ -170,6 +199,7 @@ impl Running<'_> {
             }
             Event::Assigned(partitions) => {
                 tracing::info!(pipeline = self.pipeline.name, partitions = partitions.len(), "assigned");
+                self.share.add(partitions);
                 Ok(())
             }
             Event::Revoking { partitions, ack } => {
@@ -190,6 +220,7 @@ impl Running<'_> {
                     partitions = partitions.len(),
                     "lost: the open epoch is read again"
                 );
+                self.forget(&partitions);
                 self.start_over()
             }
         }
@@ -254,6 +285,7 @@ impl Running<'_> {
     }
 
     fn forget(&mut self, partitions: &[TopicPartition]) {
+        self.share.remove(partitions);
         for partition in partitions {
             self.ended.remove(partition);
             self.positions.remove(partition);

@@ -2,10 +2,11 @@
 //!
 //! ```text
 //! log    spans of a partition follow one another; records = written + filtered + rejected     (history)
-//! files  every file that the log names is there, with its size and rows                       (files)
-//! topic  the records that the topic holds in the spans are as many as the log says            (partition)
+//! files  the table's folder holds the files that the log names, byte for byte, and no others  (lake::check)
+//! topic  the records that the topic holds in the spans are as many as the log says, and the
+//!        last of each partition is the one that was committed                                  (topic)
 //! rows   where the table has `_partition` and `_offset`: no row twice, none that the
-//!        topic does not hold, and none missing that was not filtered                          (partition)
+//!        topic does not hold, and none missing that was not filtered                          (offsets)
 //! ```
 //!
 //! Reading the log and the topic is independent of the run loop that wrote them, and safe while it runs: what is
@@ -14,12 +15,13 @@
 mod history;
 mod offsets;
 mod rows;
+mod topic;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use puddle_ingest::admin::Admin;
-use puddle_ingest::reader::{Range, Reader};
+use puddle_ingest::reader::Range;
 use puddle_sink::config::REJECTED_SUFFIX;
 use puddle_sink::lake;
 use puddle_types::{Offset, TopicPartition};
@@ -53,8 +55,24 @@ pub struct Report {
     pub depth: Depth,
     /// Each partition.
     pub partitions: Vec<PartitionReport>,
+    /// Offsets that were given up on the user's word.
+    pub gaps: Vec<Gap>,
     /// What is not as it should be, in words.
     pub problems: Vec<String>,
+}
+
+/// Offsets that a run was told to give up, since the topic no longer held them.
+#[derive(Clone, Debug, Serialize)]
+pub struct Gap {
+    /// The partition.
+    #[serde(flatten)]
+    pub partition: TopicPartition,
+    /// The first offset given up.
+    pub from: Offset,
+    /// The exclusive end.
+    pub next: Offset,
+    /// The commit that went on behind the gap.
+    pub commit: u64,
 }
 
 /// How closely an audit looked.
@@ -105,14 +123,16 @@ pub struct PartitionReport {
 /// A broker, log or file that cannot be read. A broken guarantee is no error: it is in the report.
 pub async fn verify(pipeline: &Pipeline, brokers: &str, lake: &Path) -> Result<Report, Error> {
     let (brokers, lake) = (brokers.to_owned(), lake.to_owned());
-    let (name, table, client) =
-        (pipeline.name.clone(), pipeline.sink.table.clone(), pipeline.ingest.client.clone());
+    let (name, table) = (pipeline.name.clone(), pipeline.sink.table.clone());
+    let (topics, client) = (pipeline.ingest.topics.clone(), pipeline.ingest.client.clone());
     blocking(move || {
         let mut problems = Vec::new();
         let tables = tables(&lake, &table)?;
         let history = History::read(&lake, &table, tables[0].epoch, &mut problems)?;
         let admin = Admin::connect(&brokers, &client)?;
-        let held = held(&admin, &history)?;
+        let mut names: BTreeSet<String> = topics.into_iter().collect();
+        names.extend(history.partitions.keys().map(|partition| partition.topic.to_string()));
+        let held = topic::held(&admin, &names)?;
 
         let ranges: Vec<Range> = history
             .partitions
@@ -130,15 +150,18 @@ pub async fn verify(pipeline: &Pipeline, brokers: &str, lake: &Path) -> Result<R
         let readable = ranges
             .iter()
             .filter(|range| held.get(&range.partition).is_some_and(|held| held.high >= range.next));
-        let mut reader = Reader::open(&brokers, &client, readable.cloned().collect())?.offsets_only();
-        while let Some(batch) = reader.next()? {
-            if let Some(ledger) = ledgers.get_mut(&batch.partition) {
-                batch.records().for_each(|record| ledger.in_topic(record.offset));
-            }
-        }
-        let depth = rows::enter(tables, &mut ledgers, &mut problems)?;
+        topic::enter(&brokers, &client, readable.cloned().collect(), &mut ledgers)?;
+        topic::compare_last(&brokers, &client, &lake::progress(&lake, &table)?, &held, &mut problems)?;
+        let damage = lake::check(&lake, &table)?;
+        let depth = match damage.is_empty() {
+            true => rows::enter(tables, &mut ledgers, &mut problems)?,
+            false => Depth::Counts,
+        };
+        problems.extend(damage);
 
-        let mut behind = 0;
+        // All of a partition that the log does not know yet is still to come.
+        let unknown = held.iter().filter(|(partition, _)| !history.partitions.contains_key(partition));
+        let mut behind: u64 = unknown.map(|(_, held)| (held.high - held.low) as u64).sum();
         let mut partitions = Vec::new();
         for (range, (partition, account)) in ranges.iter().zip(&history.partitions) {
             match held.get(partition) {
@@ -179,6 +202,7 @@ pub async fn verify(pipeline: &Pipeline, brokers: &str, lake: &Path) -> Result<R
             commits: history.commits,
             depth,
             partitions,
+            gaps: history.gaps,
             problems,
         })
     })
@@ -195,20 +219,4 @@ fn tables(lake: &Path, name: &str) -> Result<Vec<lake::Table>, Error> {
         // Says which tables there are.
         _ => Ok(vec![lake::table(lake, name)?]),
     }
-}
-
-/// What the topics hold of each partition in the log.
-fn held(
-    admin: &Admin,
-    history: &History,
-) -> Result<BTreeMap<TopicPartition, puddle_ingest::Watermarks>, Error> {
-    let mut held = BTreeMap::new();
-    let topics: std::collections::BTreeSet<&str> =
-        history.partitions.keys().map(|partition| &*partition.topic).collect();
-    for topic in topics {
-        for (partition, watermarks) in admin.watermarks(topic)? {
-            held.insert(TopicPartition::new(topic, partition), watermarks);
-        }
-    }
-    Ok(held)
 }

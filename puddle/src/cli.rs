@@ -64,7 +64,7 @@ pub(crate) enum Command {
 #[derive(Args, Debug)]
 pub(crate) struct BrokerArgs {
     /// Kafka's bootstrap servers; without it 127.0.0.1:9092, or else the embedded broker on ./.puddle/broker
-    #[arg(long, env = "PUDDLE_BROKERS", value_name = "HOST:PORT")]
+    #[arg(long, env = "PUDDLE_BROKERS", hide_env_values = true, value_name = "HOST:PORT")]
     pub(crate) brokers: Option<String>,
 }
 
@@ -72,7 +72,7 @@ pub(crate) struct BrokerArgs {
 #[derive(Args, Debug)]
 pub(crate) struct LakeArgs {
     /// The folder of the tables
-    #[arg(long, env = "PUDDLE_LAKE", default_value = "lake", value_name = "DIR")]
+    #[arg(long, env = "PUDDLE_LAKE", hide_env_values = true, default_value = "lake", value_name = "DIR")]
     pub(crate) lake: PathBuf,
 }
 
@@ -91,7 +91,7 @@ pub(crate) struct Demo {
     #[command(flatten)]
     pub(crate) lake: LakeArgs,
     /// Replay only the first ROWS flights and hours of weather
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) rows: Option<u64>,
     /// Print one JSON object instead of text
     #[arg(long)]
@@ -109,6 +109,9 @@ pub(crate) struct Run {
     /// End when everything that is in the topics now is committed
     #[arg(long)]
     pub(crate) until_caught_up: bool,
+    /// Where retention has overtaken the table, give up what is gone and go on at the oldest offset there is
+    #[arg(long)]
+    pub(crate) accept_gap: bool,
     /// Serve Prometheus metrics on this address, as http://ADDRESS/metrics
     #[arg(long, value_name = "127.0.0.1:PORT")]
     pub(crate) metrics: Option<SocketAddr>,
@@ -130,7 +133,7 @@ pub(crate) struct Replay {
     #[arg(long)]
     pub(crate) rows: Option<u64>,
     /// Play the data set this many times
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) repeat: u32,
     /// Records per second; as fast as possible by default
     #[arg(long, conflicts_with = "speed", value_name = "RECORDS")]
@@ -145,7 +148,7 @@ pub(crate) struct Replay {
     #[arg(long, value_name = "COLUMN")]
     pub(crate) key: Option<String>,
     /// Partitions of the topic, if it is made
-    #[arg(long, default_value_t = 4)]
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(i32).range(1..))]
     pub(crate) partitions: i32,
     /// Print the summary as one JSON object
     #[arg(long)]
@@ -219,7 +222,7 @@ pub(crate) enum TopicsAction {
         /// Its name
         topic: String,
         /// How many partitions
-        #[arg(long, default_value_t = 4)]
+        #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(i32).range(1..))]
         partitions: i32,
         #[command(flatten)]
         broker: BrokerArgs,

@@ -1,5 +1,6 @@
 //! Where things are: pipelines and data sets, from the working folder or the project's own.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 /// Everything that Puddle keeps besides tables lives here.
@@ -21,6 +22,8 @@ pub(crate) fn roots() -> Vec<PathBuf> {
     roots.extend(
         Path::new(env!("CARGO_MANIFEST_DIR")).parent().filter(|dir| is_home(dir)).map(Path::to_owned),
     );
+    let mut seen = HashSet::new();
+    roots.retain(|root| seen.insert(root.canonicalize().unwrap_or_else(|_| root.clone())));
     roots
 }
 

@@ -30,7 +30,7 @@ pub enum Error {
     /// The rows' schema does not fit the one that the table was made with.
     #[error(
         "column {column:?} of table {table:?}: the table has {pinned}, the pipeline now gives {found}; only \
-         nullable columns may be added, at the end. Change the query back, or choose a new [sink] table"
+         nullable columns may be added. Change the query back, or choose a new [sink] table"
     )]
     Schema {
         /// The table.

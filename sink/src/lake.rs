@@ -15,6 +15,10 @@ use crate::parquet::rejected_schema;
 use crate::schema::schema;
 use crate::storage::{LocalStorage, Storage};
 
+mod check;
+
+pub use check::check;
+
 pub use crate::parquet::log::{Commit, DataFile, History, Moved};
 
 /// A table as of its newest whole epoch.
@@ -52,8 +56,8 @@ pub struct TableFile {
     pub bytes: u64,
 }
 
-/// The tables of a lake, by name; a table of rejected records only if it has any. A lake that does not exist yet
-/// has none.
+/// The tables of a lake, by name, each followed by that of its rejected records. A lake that does not exist yet has
+/// none.
 pub fn tables(lake: &Path) -> Result<Vec<Table>, Error> {
     let hidden = lake.join(HIDDEN);
     let mut names = match storage().list(&hidden) {
@@ -66,8 +70,7 @@ pub fn tables(lake: &Path) -> Result<Vec<Table>, Error> {
     let mut tables = Vec::new();
     for name in names {
         if let Some((data, rejected)) = both(lake, &name)? {
-            tables.push(data);
-            tables.extend(Some(rejected).filter(|table| table.rows > 0));
+            tables.extend([data, rejected]);
         }
     }
     Ok(tables)
@@ -159,7 +162,11 @@ fn load(lake: &Path, table: &str) -> Result<Option<(Log, Loaded)>, Error> {
         return Ok(None);
     }
     let log = Log::new(storage, dir);
-    Ok(log.load()?.map(|loaded| (log, loaded)))
+    // Before the log, since a writer may be at work.
+    let done = log.done();
+    let Some(loaded) = log.load()? else { return Ok(None) };
+    log.check_whole(done, &loaded)?;
+    Ok(Some((log, loaded)))
 }
 
 fn storage() -> Arc<dyn Storage> {

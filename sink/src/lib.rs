@@ -58,7 +58,7 @@ pub trait Sink: Send {
 /// Opens a table of a lake for rows of this schema, on the local disk, for the pipeline `owner`.
 ///
 /// What a crash cut short is brought to its end first. A table has one writer at a time, one pipeline for good, and
-/// keeps its partition columns; nullable columns may be added at the end of its schema.
+/// keeps its partition columns; nullable columns may be added to its schema.
 pub fn open(
     lake: &Path,
     config: &SinkConfig,

@@ -89,30 +89,31 @@ pub(crate) fn schema(columns: &[Column]) -> Result<SchemaRef, String> {
     Ok(Arc::new(Schema::new(fields)))
 }
 
-/// The columns of the table once it takes rows of `found`: those it has, then new ones, which must be nullable
-/// because the rows before have nothing there.
+/// The columns of the table once it takes rows of `found`: in that order, with all that the table has. New ones must be
+/// nullable, because the rows before have nothing there.
 pub(crate) fn evolve(table: &str, pinned: &[Column], found: &[Column]) -> Result<Vec<Column>, Error> {
-    let differs = |column: &str, pinned: String, found: String| {
-        Err(Error::Schema { table: table.to_owned(), column: column.to_owned(), pinned, found })
+    let differs = |column: &str, pinned: String, found: String| Error::Schema {
+        table: table.to_owned(),
+        column: column.to_owned(),
+        pinned,
+        found,
     };
-    let mut columns = pinned.to_vec();
-    for (position, old) in pinned.iter().enumerate() {
-        match found.get(position) {
-            None => return differs(&old.name, old.describe(), "no such column".to_owned()),
-            Some(new) if new.name != old.name => {
-                return differs(&old.name, old.describe(), format!("column {:?} in its place", new.name));
-            }
-            Some(new) if new.kind != old.kind || (new.nullable && !old.nullable) => {
-                return differs(&old.name, old.describe(), new.describe());
-            }
-            Some(_) => {}
-        }
+    let of = |columns: &[Column], name: &str| columns.iter().find(|column| column.name == name).cloned();
+    if let Some(gone) = pinned.iter().find(|old| of(found, &old.name).is_none()) {
+        return Err(differs(&gone.name, gone.describe(), "no such column".to_owned()));
     }
-    for new in found.iter().skip(pinned.len()) {
-        if !new.nullable {
-            return differs(&new.name, "no such column".to_owned(), new.describe());
-        }
-        columns.push(new.clone());
+    let mut columns = Vec::with_capacity(found.len());
+    for new in found {
+        columns.push(match of(pinned, &new.name) {
+            Some(old) if new.kind != old.kind || (new.nullable && !old.nullable) => {
+                return Err(differs(&old.name, old.describe(), new.describe()));
+            }
+            Some(old) => old,
+            None if !new.nullable => {
+                return Err(differs(&new.name, "no such column".to_owned(), new.describe()));
+            }
+            None => new.clone(),
+        });
     }
     Ok(columns)
 }
@@ -317,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn only_nullable_columns_at_the_end_may_be_added() {
+    fn only_nullable_columns_may_be_added() {
         let column = |name: &str, kind: &str, nullable| Column {
             name: name.to_owned(),
             kind: Kind::Plain(kind.to_owned()),
@@ -328,11 +329,13 @@ mod tests {
         let more = [a.clone(), b.clone(), column("c", "date", true)];
         assert_eq!(evolve("t", &pinned, &pinned).unwrap(), pinned);
         assert_eq!(evolve("t", &pinned, &more).unwrap(), more);
+        // A table without SQL ends with its metadata columns, so a new field comes before them.
+        let between = [a.clone(), column("c", "date", true), b.clone()];
+        assert_eq!(evolve("t", &pinned, &between).unwrap(), between);
         // A column that may hold nulls goes on doing so.
         assert_eq!(evolve("t", &pinned, &[a.clone(), column("b", "string", false)]).unwrap(), pinned);
         for (found, culprit) in [
             (vec![a.clone()], "b"),
-            (vec![b.clone(), a.clone()], "a"),
             (vec![column("a", "int64", true), b.clone()], "a"),
             (vec![a.clone(), column("b", "int64", true)], "b"),
             (vec![a, b, column("c", "date", false)], "c"),

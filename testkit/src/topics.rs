@@ -1,4 +1,4 @@
-//! Topics: names of a test's own, creating and deleting.
+//! Topics: names of a test's own, creating and deleting, and deleting what they hold.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -7,6 +7,7 @@ use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::{Offset, TopicPartitionList};
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -46,6 +47,20 @@ pub fn delete(brokers: &str, topic: &str) {
     let admin = admin(brokers);
     let results = block_on(admin.delete_topics(&[topic], &options()));
     expect_one(&format!("delete {topic}"), results);
+}
+
+/// Deletes the records of a partition below an offset, as retention would.
+///
+/// # Panics
+/// As [`create`].
+pub fn delete_records(brokers: &str, topic: &str, partition: i32, below: i64) {
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(topic, partition, Offset::Offset(below)).expect("the offset is not negative");
+    let results = block_on(admin(brokers).delete_records(&list, &options()));
+    let results = results.unwrap_or_else(|error| panic!("cannot delete records of {topic}: {error}"));
+    results.elements().iter().for_each(|element| {
+        element.error().unwrap_or_else(|error| panic!("cannot delete records of {topic}: {error}"));
+    });
 }
 
 fn admin(brokers: &str) -> AdminClient<DefaultClientContext> {

@@ -78,27 +78,28 @@ fn nearest<'a>(wrong: &str, known: &[&'a str]) -> Option<&'a str> {
         .map(|(_, name)| name)
 }
 
-/// Applies one `a.b.c=value`. A value that is not TOML is taken as a string, so that quotes are not needed.
+/// Applies one `a.b.c=value`, as TOML has it. A value that is not TOML is taken as a string, so that quotes are not
+/// needed.
 fn apply(table: &mut Table, text: &str) -> Result<(), Error> {
     let wrong = |message: String| Error::Config { place: format!("--set {text}"), message };
-    let (path, value) = text
+    let (key, value) = text
         .split_once('=')
         .ok_or_else(|| wrong("write --set key=value, as in --set commit.every=1s".into()))?;
-    let value = toml::from_str::<Table>(&format!("value = {value}"))
-        .ok()
-        .and_then(|mut table| table.remove("value"))
-        .unwrap_or_else(|| Value::String(value.to_owned()));
-    let mut keys: Vec<&str> = path.trim().split('.').collect();
-    let last = keys.pop().filter(|key| !key.is_empty()).ok_or_else(|| wrong("the key is empty".into()))?;
-    let mut table = table;
-    for key in keys {
-        table = table
-            .entry(key)
-            .or_insert_with(|| Value::Table(Table::new()))
-            .as_table_mut()
-            .ok_or_else(|| wrong(format!("`{key}` is a value, not a table")))?;
+    let quoted = Value::String(value.to_owned());
+    let parsed = toml::from_str::<Table>(text).or_else(|_| toml::from_str(&format!("{key} = {quoted}")));
+    merge(table, parsed.map_err(|e| wrong(e.message().to_owned()))?).map_err(wrong)
+}
+
+/// Puts the values of `from` into `into`, table by table.
+fn merge(into: &mut Table, from: Table) -> Result<(), String> {
+    for (key, value) in from {
+        match (into.get_mut(&key), value) {
+            (Some(Value::Table(into)), Value::Table(from)) => merge(into, from)?,
+            (Some(Value::Table(_)), _) => return Err(format!("`{key}` is a table, not a value")),
+            (Some(_), Value::Table(_)) => return Err(format!("`{key}` is a value, not a table")),
+            (_, value) => _ = into.insert(key, value),
+        }
     }
-    table.insert(last.to_owned(), value);
     Ok(())
 }
 
@@ -157,7 +158,10 @@ mod tests {
         assert_eq!(table["commit"]["rows"].as_integer(), Some(7));
         assert_eq!(table["commit"]["every"].as_str(), Some("1s"));
         assert_eq!(table["ingest"]["topics"][0].as_str(), Some("a"));
+        apply(&mut table, "ingest.client.\"fetch.min.bytes\"=5").unwrap();
+        assert_eq!(table["ingest"]["client"]["fetch.min.bytes"].as_integer(), Some(5));
         assert!(apply(&mut table, "commit.rows.x=1").is_err());
+        assert!(apply(&mut table, "commit=1").is_err());
         assert!(apply(&mut table, "commit").is_err());
     }
 

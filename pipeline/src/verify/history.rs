@@ -6,6 +6,7 @@ use std::path::Path;
 use puddle_sink::lake::{self, Moved};
 use puddle_types::{Offset, TopicPartition};
 
+use super::Gap;
 use crate::Error;
 
 /// What the log says of one partition.
@@ -23,6 +24,8 @@ pub(super) struct Account {
 pub(super) struct History {
     pub(super) partitions: BTreeMap<TopicPartition, Account>,
     pub(super) commits: u64,
+    /// What was given up on the user's word.
+    pub(super) gaps: Vec<Gap>,
 }
 
 impl History {
@@ -33,7 +36,7 @@ impl History {
         epoch: u64,
         problems: &mut Vec<String>,
     ) -> Result<Self, Error> {
-        let mut history = Self { partitions: BTreeMap::new(), commits: 0 };
+        let mut history = Self { partitions: BTreeMap::new(), commits: 0, gaps: Vec::new() };
         for entry in lake::history(lake, table)? {
             let entry = entry?;
             if entry.epoch > epoch {
@@ -49,7 +52,11 @@ impl History {
                     filtered: 0,
                     rejected: 0,
                 });
-                if span.from != account.next {
+                if span.from > account.next {
+                    // The sink lets no commit skip offsets unless it was told to.
+                    let (from, next) = (account.next, span.from);
+                    history.gaps.push(Gap { partition: partition.clone(), from, next, commit: entry.epoch });
+                } else if span.from < account.next {
                     problems.push(format!(
                         "{partition}: commit {} begins at {}, the one before it ended at {}",
                         entry.epoch, span.from, account.next

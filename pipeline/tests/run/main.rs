@@ -33,12 +33,21 @@ cases![
     reads_several_topics_into_one_table,
 ];
 
-/// The embedded broker has no transactions.
+/// The embedded broker has no transactions and deletes no single records.
 mod apache_only {
+    use super::Apache;
+
     #[test]
     fn apache_passes_over_aborted_transactions() {
-        if let Some(kafka) = super::Apache::shared() {
+        if let Some(kafka) = Apache::shared() {
             crate::suite::passes_over_aborted_transactions(kafka.brokers());
+        }
+    }
+
+    #[test]
+    fn apache_stops_at_a_gap_and_goes_on_only_when_told() {
+        if let Some(kafka) = Apache::shared() {
+            crate::suite::stops_at_a_gap_and_goes_on_only_when_told(kafka.brokers());
         }
     }
 }

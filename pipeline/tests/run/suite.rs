@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use puddle_pipeline::metrics::Metrics;
 use puddle_pipeline::verify::{Depth, Report, verify};
-use puddle_pipeline::{Error, Pipeline, RunOptions, Summary, Targets, ask, lag, run};
+use puddle_pipeline::{Error, Gaps, Pipeline, RunOptions, Summary, Targets, ask, lag, run};
 use puddle_testkit::{flights, produce, topics, unique};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use tokio::sync::watch;
@@ -47,15 +47,25 @@ impl Bench {
     }
 
     fn options(&self, metrics: &Arc<Metrics>, until: watch::Receiver<Option<Targets>>) -> RunOptions {
-        RunOptions { brokers: self.brokers.clone(), lake: self.lake(), metrics: metrics.clone(), until }
+        RunOptions {
+            brokers: self.brokers.clone(),
+            lake: self.lake(),
+            metrics: metrics.clone(),
+            until,
+            gaps: Gaps::Refuse,
+        }
     }
 
     fn catch_up(&self) -> Result<Summary, Error> {
+        self.catch_up_with(Gaps::Refuse)
+    }
+
+    fn catch_up_with(&self, gaps: Gaps) -> Result<Summary, Error> {
         self.runtime.block_on(async {
             let ends = lag::ends(&self.pipeline, &self.brokers).await?;
             let metrics = Arc::new(Metrics::new("bench"));
-            run(&self.pipeline, self.options(&metrics, watch::channel(Some(ends)).1), std::future::pending())
-                .await
+            let options = RunOptions { gaps, ..self.options(&metrics, watch::channel(Some(ends)).1) };
+            run(&self.pipeline, options, std::future::pending()).await
         })
     }
 
@@ -216,6 +226,29 @@ pub(crate) fn passes_over_aborted_transactions(brokers: &str) {
     assert_eq!(sum(&bench.lake()), plain_sum(&records[..200]));
     bench.assert_exact(200);
     assert_eq!(bench.catch_up().unwrap().records, 0, "the markers at the end must not be waited for again");
+}
+
+pub(crate) fn stops_at_a_gap_and_goes_on_only_when_told(brokers: &str) {
+    let topic = topic(brokers, 1);
+    let bench = Bench::new(brokers, std::slice::from_ref(&topic), "rows = 100");
+    let records = flights(300, 9);
+    produce(brokers, &topic, records[..100].iter().cloned());
+    bench.catch_up().unwrap();
+    produce(brokers, &topic, records[100..].iter().cloned());
+    topics::delete_records(brokers, &topic, 0, 150);
+
+    let error = bench.catch_up().unwrap_err().to_string();
+    assert!(error.contains("150") && error.contains("100") && error.contains("--accept-gap"), "{error}");
+    assert_eq!(sum(&bench.lake()), plain_sum(&records[..100]), "the table must stay as it was");
+
+    assert_eq!(bench.catch_up_with(Gaps::Accept).unwrap().records, 150);
+    let kept: Vec<Vec<u8>> = records[..100].iter().chain(&records[150..]).cloned().collect();
+    assert_eq!(sum(&bench.lake()), plain_sum(&kept));
+    let report = bench.audit();
+    assert_eq!(report.problems, Vec::<String>::new());
+    let [gap] = report.gaps.as_slice() else { panic!("{:?}", report.gaps) };
+    assert_eq!((gap.from, gap.next), (100, 150));
+    assert_eq!(bench.catch_up().unwrap().records, 0, "the gap is accepted once and for all");
 }
 
 pub(crate) fn reads_several_topics_into_one_table(brokers: &str) {

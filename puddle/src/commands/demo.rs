@@ -14,7 +14,7 @@ use std::sync::Arc;
 use puddle_ingest::replay::{Dataset, Replay};
 use puddle_pipeline::metrics::Metrics;
 use puddle_pipeline::verify::{Report, verify};
-use puddle_pipeline::{Pipeline, RunOptions, Summary, lag};
+use puddle_pipeline::{Gaps, Pipeline, RunOptions, Summary, lag};
 use serde_json::json;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -132,7 +132,13 @@ async fn feed_and_run(
         }
         Ok(!replayed.cancelled)
     };
-    let options = RunOptions { brokers: brokers.clone(), lake, metrics: job.metrics.clone(), until };
+    let options = RunOptions {
+        brokers: brokers.clone(),
+        lake,
+        metrics: job.metrics.clone(),
+        until,
+        gaps: Gaps::Refuse,
+    };
     let run = async { Ok(puddle_pipeline::run(&job.pipeline, options, interrupted()).await?) };
     let (complete, summary) = tokio::try_join!(feed, run)?;
     Ok(complete.then_some(summary))

@@ -96,7 +96,10 @@ fn lake(lake: &Path) -> Finding {
     let folder = lake.ancestors().find(|dir| dir.is_dir()).unwrap_or(Path::new("."));
     let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
     let probe = folder.join(format!(".puddle-doctor-{}", std::process::id()));
-    let result = std::fs::write(&probe, b"").and_then(|()| std::fs::remove_file(&probe));
+    let result = match lake.exists() && !lake.is_dir() {
+        true => Err(std::io::ErrorKind::NotADirectory.into()),
+        false => std::fs::write(&probe, b"").and_then(|()| std::fs::remove_file(&probe)),
+    };
     Finding {
         what: "lake",
         ok: result.is_ok(),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use puddle_pipeline::metrics::{Metrics, page};
-use puddle_pipeline::{Pipeline, RunOptions, Targets};
+use puddle_pipeline::{Gaps, Pipeline, RunOptions, Summary};
 use tokio::sync::watch;
 
 use crate::broker::Brokers;
@@ -29,8 +29,14 @@ pub(crate) async fn run(args: cli::Run) -> anyhow::Result<()> {
         eprintln!("running {}; stop with Ctrl-C", pipeline.name);
         None
     };
-    let summary =
-        run_with_progress(&pipeline, &brokers.address, &args.lake.lake, metrics, fixed(targets)).await;
+    let options = RunOptions {
+        brokers: brokers.address.clone(),
+        lake: args.lake.lake,
+        metrics,
+        until: watch::channel(targets).1,
+        gaps: if args.accept_gap { Gaps::Accept } else { Gaps::Refuse },
+    };
+    let summary = run_with_progress(&pipeline, options).await;
     if let Some((_, task)) = page {
         task.abort();
     }
@@ -47,24 +53,12 @@ pub(crate) fn load(args: &cli::PipelineArgs) -> anyhow::Result<Pipeline> {
     Ok(Pipeline::load(&places::pipeline(&args.pipeline), &args.overrides, &places::roots())?)
 }
 
-async fn run_with_progress(
-    pipeline: &Pipeline,
-    brokers: &str,
-    lake: &std::path::Path,
-    metrics: Arc<Metrics>,
-    until: watch::Receiver<Option<Targets>>,
-) -> anyhow::Result<puddle_pipeline::Summary> {
-    let options =
-        RunOptions { brokers: brokers.to_owned(), lake: lake.to_owned(), metrics: metrics.clone(), until };
+async fn run_with_progress(pipeline: &Pipeline, options: RunOptions) -> anyhow::Result<Summary> {
+    let metrics = options.metrics.clone();
     let progress = Progress {
         title: pipeline.name.clone(),
         unit: "records",
         state: || (metrics.records_read(), Some(metrics.records_committed() + metrics.lag())),
     };
     Ok(progress.show(puddle_pipeline::run(pipeline, options, interrupted())).await?)
-}
-
-/// Targets that are known from the start.
-fn fixed(targets: Option<Targets>) -> watch::Receiver<Option<Targets>> {
-    watch::channel(targets).1
 }

@@ -62,5 +62,12 @@ pub(crate) fn verdict(report: &Report) -> String {
             let _ = writeln!(text, "  {problem}");
         }
     }
+    for gap in &report.gaps {
+        let _ = writeln!(
+            text,
+            "  given up on request: {} from {} to {} (exclusive)",
+            gap.partition, gap.from, gap.next
+        );
+    }
     text
 }

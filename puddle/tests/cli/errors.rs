@@ -64,7 +64,26 @@ fn a_lake_that_cannot_be_written_is_named() {
     sandbox.write("occupied", "a file");
     sandbox
         .puddle(&["run", "events", "--lake", "occupied/lake", "--until-caught-up"])
+        .fails(1, &["occupied/lake", "--lake"]);
+}
+
+#[test]
+fn a_run_that_fails_leaves_no_schema_behind() {
+    let sandbox = ready();
+    sandbox.pipeline("events", "", None);
+    sandbox.write("occupied", "a file");
+    sandbox
+        .puddle(&["run", "events", "--lake", "occupied/lake", "--until-caught-up"])
         .fails(1, &["occupied/lake"]);
+    assert!(!sandbox.path("pipelines/events/schema.json").exists());
+}
+
+#[test]
+fn a_missing_sql_file_is_named_with_the_key() {
+    let sandbox = ready();
+    sandbox.pipeline("events", IDS, Some("SELECT 1"));
+    std::fs::remove_file(sandbox.path("pipelines/events/transform.sql")).unwrap();
+    sandbox.puddle(&["run", "events"]).fails(2, &["pipeline.toml", "transform.sql"]);
 }
 
 #[test]

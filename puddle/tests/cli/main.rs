@@ -1,5 +1,6 @@
 //! The binary, as a user meets it: what it does, what it prints, how it ends.
 
+mod audit;
 mod errors;
 mod flow;
 mod sandbox;

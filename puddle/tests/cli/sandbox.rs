@@ -71,6 +71,10 @@ pub(crate) fn run(command: &mut Command) -> Ended {
     Ended { code: status.code().unwrap_or(-1), out: text(stdout), err: text(stderr) }
 }
 
+pub(crate) fn json(text: &str) -> serde_json::Value {
+    serde_json::from_str(text).unwrap_or_else(|e| panic!("{e}: {text}"))
+}
+
 impl Ended {
     /// Asserts success and returns standard output.
     #[track_caller]

@@ -147,7 +147,7 @@ impl Write for HashingWriter {
 }
 
 /// Whether a file holds exactly the bytes that were written to it.
-pub(super) fn holds(storage: &dyn Storage, path: &Path, bytes: u64, hash: &str) -> Result<bool, Error> {
+pub(crate) fn holds(storage: &dyn Storage, path: &Path, bytes: u64, hash: &str) -> Result<bool, Error> {
     let mut file = storage.open(path).map_err(Error::io("read", path))?;
     let mut hasher = Xxh3::new();
     let mut length = 0;

@@ -14,7 +14,7 @@
 //! To a plain scan of the folder, the files of one epoch appear one after the other; [`lake`](crate::lake) reads
 //! through the log and sees whole epochs.
 
-mod file;
+pub(crate) mod file;
 pub(crate) mod layout;
 mod lock;
 pub(crate) mod log;
@@ -299,12 +299,9 @@ fn accept(
 
 fn recover(storage: &dyn Storage, layout: &Layout, log: &Log, loaded: &log::Loaded) -> Result<(), Error> {
     let epoch = loaded.state.epoch;
-    match log.done() {
-        Some(done) if done > epoch => {
-            let reason =
-                format!("its newest entry is epoch {epoch}, but epoch {done} was committed; restore it");
-            return Err(Error::corrupt(&layout.log(), reason));
-        }
+    let done = log.done();
+    log.check_whole(done, loaded)?;
+    match done {
         Some(done) if done == epoch => {}
         _ => publish::roll_forward(storage, &layout.lake, log, &loaded.last)?,
     }

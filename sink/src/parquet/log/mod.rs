@@ -102,6 +102,19 @@ impl Log {
         }
     }
 
+    /// Checks that no entry is missing at the end, given what [`done`](Self::done) said before the log was loaded.
+    pub(crate) fn check_whole(&self, done: Option<u64>, loaded: &Loaded) -> Result<(), Error> {
+        let epoch = loaded.state.epoch;
+        match done {
+            Some(done) if done > epoch => {
+                let reason =
+                    format!("its newest entry is epoch {epoch}, but epoch {done} was committed; restore it");
+                Err(Error::corrupt(&self.dir, reason))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Commits an epoch: once this returns, the entry stays. After any error but a conflict, only reading the log
     /// can tell whether it is there.
     pub(crate) fn append(&self, commit: &Commit) -> Result<(), Error> {
