@@ -55,6 +55,12 @@ impl ClientSettings {
         Self(settings)
     }
 
+    /// These settings, with `key` set to `value` unless it is set already.
+    pub fn or(mut self, key: &str, value: impl Into<String>) -> Self {
+        self.0.entry(key.to_owned()).or_insert_with(|| value.into());
+        self
+    }
+
     /// Checks that no setting undermines exactly-once.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! Records that were decoded but on which the SQL failed.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use arrow::array::{ArrayRef, AsArray, BinaryArray, RecordBatch, StringArray};
 use arrow::compute::take;
@@ -11,6 +12,11 @@ use puddle_types::{Batch, Offset, metadata};
 
 use crate::prepare::blocking;
 use crate::{Error, Pipeline};
+
+/// How long to go on trying to read rejected records again: as long as Kafka lets a consumer be silent.
+const PATIENCE: Duration = Duration::from_secs(300);
+/// The pause between two attempts, each of which waits for some seconds itself.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// The rows of `batch` on which the SQL failed (in order), as rejected records.
 ///
@@ -26,8 +32,19 @@ pub(crate) async fn by_sql(
     let offsets = offsets.as_primitive::<Int64Type>();
     let wanted: Vec<Offset> = failed.iter().map(|record| offsets.value(record.row)).collect();
     let range = Range::new(batch.partition.clone(), wanted[0], wanted[wanted.len() - 1] + 1);
-    let (brokers, client) = (brokers.to_owned(), pipeline.ingest.client.clone());
-    let values = blocking(move || values(&brokers, &client, range, &wanted)).await?;
+    let (brokers, client, begun) = (brokers.to_owned(), pipeline.ingest.client.clone(), Instant::now());
+    let values = loop {
+        let (brokers, client, range, wanted) =
+            (brokers.clone(), client.clone(), range.clone(), wanted.clone());
+        match blocking(move || values(&brokers, &client, range, &wanted)).await {
+            // As for the records themselves, a broker that is gone is waited for, but not for ever.
+            Err(error) if !error.is_usage() && begun.elapsed() < PATIENCE => {
+                tracing::warn!(pipeline = pipeline.name, %error, "cannot read rejected records again yet");
+                tokio::time::sleep(RETRY_AFTER).await;
+            }
+            values => break values?,
+        }
+    };
 
     let rows = arrow::array::UInt32Array::from_iter_values(failed.iter().map(|record| record.row as u32));
     let mut columns: Vec<ArrayRef> = metadata::fields()

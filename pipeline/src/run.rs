@@ -102,7 +102,11 @@ pub async fn run(
         schema.store(&pipeline.schema_file())?;
         tracing::info!(file = %pipeline.schema_file().display(), "inferred the schema and pinned it");
     }
-    let settings = SourceSettings::new(&brokers, pipeline.group(), pipeline.ingest.clone(), schema);
+    let mut config = pipeline.ingest.clone();
+    // One member with a fixed name: a run that begins after a kill takes its place at once, instead of waiting for the
+    // group to forget it; and of two runs that share a group by mistake, the earlier one is told.
+    config.client = config.client.or("group.instance.id", pipeline.group());
+    let settings = SourceSettings::new(&brokers, pipeline.group(), config, schema);
     let progress = match gaps {
         Gaps::Refuse => sink.progress().clone(),
         Gaps::Accept => gaps::accept(pipeline, &brokers, &mut *sink).await?,
