@@ -9,7 +9,7 @@ use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 use puddle_types::{Offset, TopicPartition};
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaResult, RDKafkaErrorCode};
@@ -132,13 +132,18 @@ impl Admin {
     /// Creates a topic, and returns when it can be written to.
     ///
     /// # Errors
-    /// [`Error::TopicExists`], [`Error::TopicName`], and whatever the broker refuses.
+    /// [`Error::TopicExists`], [`Error::TopicName`], [`Error::Partitions`], and whatever else the broker refuses.
     pub fn create_topic(&self, name: &str, partitions: i32) -> Result<(), Error> {
         check_topic_name(name)?;
+        check_partitions(name, partitions)?;
         // -1: as the broker is configured.
         let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(-1));
         let (admin, options) = self.admin()?;
         let results = block_on(admin.create_topics([&topic], &options));
+        if let Ok([Err((_, RDKafkaErrorCode::InvalidPartitions))]) = results.as_deref() {
+            let reason = "the broker does not allow so many; a few for each reader are enough".to_owned();
+            return Err(Error::Partitions { topic: name.to_owned(), partitions, reason });
+        }
         self.outcome(name, "create", results)?;
         self.settle(name, |metadata| {
             let topic = metadata.topics().iter().find(|t| t.name() == name && t.error().is_none());
@@ -160,6 +165,14 @@ impl Admin {
         self.settle(name, |metadata| {
             !metadata.topics().iter().any(|t| t.name() == name && t.error().is_none())
         })
+    }
+
+    /// What a topic's setting is, if the cluster tells: it may be forbidden to us.
+    pub(crate) fn topic_setting(&self, topic: &str, name: &str) -> Option<String> {
+        let (admin, options) = self.admin().ok()?;
+        let asked = [ResourceSpecifier::Topic(topic)];
+        let answer = block_on(admin.describe_configs(&asked, &options)).ok()?;
+        answer.into_iter().next()?.ok()?.get(name)?.value.clone()
     }
 
     fn admin(&self) -> Result<(AdminClient<Context>, AdminOptions), Error> {
@@ -198,13 +211,26 @@ impl Admin {
         Ok(())
     }
 
-    fn partitions(&self, topic: &str) -> Result<Vec<i32>, Error> {
+    /// The partitions of a topic.
+    pub(crate) fn partitions(&self, topic: &str) -> Result<Vec<i32>, Error> {
         client::partitions_of(&self.metadata()?, topic, &self.brokers)
     }
 
     fn metadata(&self) -> Result<Metadata, Error> {
         client::metadata(&self.consumer, &self.brokers, CONNECT_PATIENCE)
     }
+}
+
+/// The most partitions that librdkafka asks for.
+const MAX_PARTITIONS: i32 = 100_000;
+
+/// Checks how many partitions a topic is to get.
+pub(crate) fn check_partitions(topic: &str, partitions: i32) -> Result<(), Error> {
+    if (1..=MAX_PARTITIONS).contains(&partitions) {
+        return Ok(());
+    }
+    let reason = format!("it must have at least 1, and at most {MAX_PARTITIONS}");
+    Err(Error::Partitions { topic: topic.to_owned(), partitions, reason })
 }
 
 /// The offsets of the consumer's group. Asks again while the cluster is still finding out which broker coordinates the

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use puddle_types::{Offset, TopicPartition};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use crate::schema::SchemaError;
 
@@ -106,6 +106,15 @@ pub enum Error {
         /// Its exclusive end.
         high: Offset,
     },
+    /// A topic was deleted and made again while it was read.
+    #[error(
+        "the topic {topic} was deleted and made again while it was read; nothing of the new one was committed. \
+         Write to a new table, or bring the old topic back"
+    )]
+    Replaced {
+        /// The topic.
+        topic: String,
+    },
     /// A partition that the table has rows of does not exist.
     #[error(
         "{partition} does not exist, but the table has rows of it: the topic was deleted and made again with fewer \
@@ -169,6 +178,46 @@ pub enum Error {
         /// What the first failure said.
         reason: String,
     },
+    /// A record is larger than what takes it.
+    #[error(
+        "record {record} has {size} bytes, and {topic} does not take it: that is beyond {limit}. Or leave the record \
+         out. {delivered} records were delivered"
+    )]
+    RecordTooLarge {
+        /// The topic.
+        topic: String,
+        /// The record's number in the replay, from 1.
+        record: u64,
+        /// The size of its key and value.
+        size: u64,
+        /// Whose limit it is, how large, and how to raise it.
+        limit: String,
+        /// How many records the broker acknowledged.
+        delivered: u64,
+    },
+    /// A topic cannot have so many partitions.
+    #[error("the topic {topic:?} cannot have {partitions} partitions: {reason}")]
+    Partitions {
+        /// The topic that was to be created.
+        topic: String,
+        /// How many it should have.
+        partitions: i32,
+        /// What is allowed.
+        reason: String,
+    },
+    /// The consumer group will not have us.
+    #[error("cannot join the group {group:?}: {reason}{}", advice(*code))]
+    Group {
+        /// The group.
+        group: String,
+        /// What the broker said.
+        reason: String,
+        /// As a code.
+        code: RDKafkaErrorCode,
+    },
+    /// A consumer group is named by an empty string.
+    #[error("the group's name is empty: name one, or leave `group` out for puddle-<pipeline>")]
+    GroupName,
     /// A schema is wrong.
     #[error(transparent)]
     Schema(#[from] SchemaError),
@@ -185,7 +234,11 @@ impl Error {
             | Error::Setting { .. }
             | Error::Dataset { .. }
             | Error::UnknownColumn { .. }
-            | Error::Pace { .. } => true,
+            | Error::Pace { .. }
+            | Error::Partitions { .. }
+            | Error::GroupName => true,
+            // The broker's word on what was set.
+            Error::Group { code, .. } => *code == RDKafkaErrorCode::InvalidSessionTimeout,
             Error::Schema(error) => error.is_usage(),
             _ => false,
         }
@@ -199,6 +252,23 @@ impl Error {
 /// What the Kafka client means, without the name of the call that failed.
 pub(crate) fn reason(error: &KafkaError) -> String {
     error.rdkafka_error_code().map_or_else(|| error.to_string(), |code| code.to_string())
+}
+
+/// What to do when a group will not have us.
+fn advice(code: RDKafkaErrorCode) -> &'static str {
+    match code {
+        RDKafkaErrorCode::InvalidSessionTimeout => {
+            "; set session.timeout.ms of [ingest.client] to what the broker allows (group.min.session.timeout.ms to \
+             group.max.session.timeout.ms), or leave it out"
+        }
+        RDKafkaErrorCode::InconsistentGroupProtocol => {
+            "; other members divide the partitions in another way: name a `group` of its own in [ingest]"
+        }
+        RDKafkaErrorCode::GroupAuthorizationFailed => {
+            "; the broker's access rules must let us read with this group"
+        }
+        _ => "",
+    }
 }
 
 fn because(reason: &str) -> String {

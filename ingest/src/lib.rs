@@ -4,6 +4,7 @@ pub mod admin;
 mod client;
 mod config;
 mod error;
+pub mod identity;
 pub mod json;
 mod nearest;
 mod queue;

@@ -12,7 +12,7 @@
 //! its queue bounds, and unlike with `pause` nothing that was fetched is thrown away. And a record costs no event of
 //! its own, only a look at the queue.
 //!
-//! This is the only module with unsafe code. It relies on three promises of librdkafka: its handles may be used from
+//! This module and [`identity`](crate::identity) are the only ones with unsafe code. It relies on three promises of librdkafka: its handles may be used from
 //! any thread; a message stays valid until it is destroyed; a queue must be destroyed before its client.
 
 use std::ffi::{CStr, CString};

@@ -5,11 +5,11 @@ mod support;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use puddle_ingest::Error;
-use puddle_ingest::replay::{Dataset, Pace, Replay};
-use puddle_testkit::{consume_all, unique};
+use puddle_ingest::replay::{Dataset, Pace, Replay, ReplayProgress};
+use puddle_testkit::{Embedded, consume_all, unique};
 use support::*;
 
 against_both!(
@@ -18,6 +18,8 @@ against_both!(
     rows_and_repeat_count_as_told,
     a_rate_takes_its_time_and_can_be_cancelled,
     an_existing_topic_keeps_its_partitions,
+    a_record_that_is_too_large_is_named_and_those_before_it_arrive,
+    impossible_numbers_of_partitions_are_usage_errors,
 );
 
 fn file(name: &str, text: &str) -> (tempfile::TempDir, PathBuf) {
@@ -97,6 +99,86 @@ fn an_existing_topic_keeps_its_partitions(brokers: &str) {
     assert!(!run(&replay, &path).created);
     let admin = puddle_ingest::admin::Admin::connect(brokers, &Default::default()).unwrap();
     assert_eq!(admin.watermarks(&replay.topic).unwrap().len(), 2);
+}
+
+fn a_record_that_is_too_large_is_named_and_those_before_it_arrive(brokers: &str) {
+    let text = |bytes: usize| {
+        // Digits of a simple generator, which no compression makes small enough.
+        let mut state = 1u64;
+        let digit = |_| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            char::from(b' ' + (state >> 33) as u8 % 90).to_string().replace(['"', '\\'], "_")
+        };
+        (0..bytes).map(digit).collect::<String>()
+    };
+    for (bytes, limit) in [(2_000_000, "1048588"), (20_000_000, "message.max.bytes = 16000000")] {
+        let (_dir, path) = file("a.ndjson", &format!("{{}}\n{{}}\n{{}}\n\"{}\"\n{{}}\n", text(bytes)));
+        let mut replay = Replay::new(brokers, unique("large"));
+        replay.partitions = 1;
+        let error = replay.run(&Dataset::open(&path).unwrap(), |_| {}, &AtomicBool::new(false)).unwrap_err();
+        let Error::RecordTooLarge { record: 4, size, delivered, .. } = &error else { panic!("{error}") };
+        assert_eq!(*size, bytes as u64 + 2);
+        assert!(error.to_string().contains(limit), "{error}");
+        assert!(*delivered >= 3, "{error}");
+        assert_eq!(consume_all(brokers, &replay.topic).len() as u64, *delivered);
+    }
+}
+
+fn impossible_numbers_of_partitions_are_usage_errors(brokers: &str) {
+    let (_dir, path) = file("a.ndjson", "{}\n");
+    for partitions in [0, -1, 100_001] {
+        let mut replay = Replay::new(brokers, unique("partitions"));
+        replay.partitions = partitions;
+        let error = replay.run(&Dataset::open(&path).unwrap(), |_| {}, &AtomicBool::new(false)).unwrap_err();
+        assert!(error.is_usage() && error.to_string().contains("at least 1"), "{error}");
+        assert!(error.to_string().contains(&partitions.to_string()), "{error}");
+    }
+}
+
+#[test]
+fn more_partitions_than_the_broker_allows_are_a_usage_error() {
+    let broker = Embedded::start_with(|config| config.max_partitions = 10);
+    let (_dir, path) = file("a.ndjson", "{}\n");
+    let mut replay = Replay::new(broker.brokers(), unique("partitions"));
+    replay.partitions = 11;
+    let error = replay.run(&Dataset::open(&path).unwrap(), |_| {}, &AtomicBool::new(false)).unwrap_err();
+    assert!(error.is_usage() && matches!(error, Error::Partitions { partitions: 11, .. }), "{error}");
+}
+
+/// Replays without end into a broker that stops at once, and cancels when `when` says so of the records sent before
+/// and now.
+fn cancelled_without_a_broker(when: impl Fn(u64, u64) -> bool) {
+    let mut broker = Embedded::start();
+    let (_dir, path) = file("a.ndjson", &"{\"id\":1}\n".repeat(10_000));
+    let mut replay = Replay::new(broker.brokers(), unique("cancelled"));
+    replay.repeat = u32::MAX;
+    let cancel = AtomicBool::new(false);
+    let (mut before, mut begin) = (None, None);
+    let tell = |so_far: &ReplayProgress| {
+        broker.stop();
+        if begin.is_none() && before.is_some_and(|before| when(before, so_far.records)) {
+            begin = Some(Instant::now());
+            cancel.store(true, Ordering::Relaxed);
+        }
+        before = Some(so_far.records);
+    };
+    let summary = replay.run(&Dataset::open(&path).unwrap(), tell, &cancel).unwrap();
+    let took = begin.expect("it was cancelled").elapsed();
+    assert!(took < Duration::from_secs(3), "{took:?}");
+    assert!(summary.cancelled && summary.unacknowledged > 0, "{summary:?}");
+    broker.restart();
+    let arrived = consume_all(&broker.brokers(), &replay.topic).len() as u64;
+    assert!((summary.records..=summary.records + summary.unacknowledged).contains(&arrived), "{summary:?}");
+}
+
+#[test]
+fn a_cancelled_replay_does_not_wait_for_acknowledgements_of_a_broker_that_is_gone() {
+    cancelled_without_a_broker(|before, now| now > before);
+}
+
+#[test]
+fn a_cancelled_replay_does_not_wait_for_room_when_the_broker_is_gone() {
+    cancelled_without_a_broker(|before, now| now == before);
 }
 
 #[test]

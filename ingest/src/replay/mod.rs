@@ -34,13 +34,15 @@ mod schedule;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use tracing::warn;
+
 pub use self::dataset::Dataset;
 pub use self::schedule::Pace;
 
 use self::chunk::{Chunk, Columns};
-use self::produce::Sender;
+use self::produce::{Outcome, Sender};
 use self::schedule::Schedule;
-use crate::admin::Admin;
+use crate::admin::{Admin, check_partitions};
 use crate::client::ClientSettings;
 use crate::config::check_topic_name;
 use crate::error::Error;
@@ -85,7 +87,7 @@ pub struct ReplayProgress {
     pub total: Option<u64>,
 }
 
-/// What a replay did. Every record that it counts was acknowledged by the broker.
+/// What a replay did. Every record that it counts as such was acknowledged by the broker.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ReplaySummary {
     /// Records.
@@ -96,6 +98,8 @@ pub struct ReplaySummary {
     pub elapsed: Duration,
     /// Whether it was cancelled before its end.
     pub cancelled: bool,
+    /// Records that were sent when it was cancelled, and not acknowledged: nobody knows whether the topic has them.
+    pub unacknowledged: u64,
     /// Whether it created the topic.
     pub created: bool,
 }
@@ -123,11 +127,12 @@ impl Replay {
     }
 
     /// Runs it, and returns when the broker has acknowledged every record. `progress` is called about ten times a
-    /// second; setting `cancel` ends the replay early and in order.
+    /// second; setting `cancel` ends the replay early and in order, within about a second whether a broker answers or not.
     ///
     /// # Errors
-    /// Usage errors before anything is sent: [`Error::UnknownColumn`], [`Error::Pace`], [`Error::TopicName`]. Then
-    /// [`Error::Unreachable`]; [`Error::ReadDataset`] and [`Error::Delivery`], after which some records are in the topic.
+    /// Usage errors before anything is sent: [`Error::UnknownColumn`], [`Error::Pace`], [`Error::TopicName`],
+    /// [`Error::Partitions`]. Then [`Error::Unreachable`]. After [`Error::Dataset`], [`Error::ReadDataset`],
+    /// [`Error::RecordTooLarge`] and [`Error::Delivery`] some records are in the topic.
     pub fn run(
         &self,
         dataset: &Dataset,
@@ -135,8 +140,8 @@ impl Replay {
         cancel: &AtomicBool,
     ) -> Result<ReplaySummary, Error> {
         let columns = self.columns(dataset)?;
-        let created = self.ensure_topic()?;
-        let mut sender = Sender::new(self)?;
+        let (created, max_message_bytes) = self.ensure_topic()?;
+        let mut sender = Sender::new(self, max_message_bytes)?;
         let mut run = Run {
             begin: Instant::now(),
             schedule: Schedule::new(self.pace.clone()),
@@ -160,14 +165,24 @@ impl Replay {
                 break;
             }
         }
-        sender.finish(|| run.tell(&mut progress))?;
+        let Outcome { records, bytes, .. } =
+            sender.finish(&mut || run.is_cancelled(&mut progress, cancel))?;
         progress(&run.so_far);
-        let ReplayProgress { records, bytes, .. } = run.so_far;
-        Ok(ReplaySummary { records, bytes, elapsed: run.begin.elapsed(), cancelled, created })
+        let unacknowledged = sender.sent() - records;
+        if unacknowledged > 0 {
+            cancelled = true;
+            let topic = &self.topic;
+            warn!(
+                "{unacknowledged} records were sent to {topic} and not acknowledged: it may have them, or not"
+            );
+        }
+        let elapsed = run.begin.elapsed();
+        Ok(ReplaySummary { records, bytes, elapsed, cancelled, unacknowledged, created })
     }
 
     fn columns(&self, dataset: &Dataset) -> Result<Columns, Error> {
         check_topic_name(&self.topic)?;
+        check_partitions(&self.topic, self.partitions)?;
         self.pace.validate()?;
         let time = match &self.pace {
             Pace::EventTime { column, .. } => Some(column),
@@ -179,17 +194,31 @@ impl Replay {
         Ok(Columns { key: self.key.clone(), time: time.cloned() })
     }
 
-    fn ensure_topic(&self) -> Result<bool, Error> {
+    /// Whether the topic was created, and the largest batch that it takes, if the cluster tells.
+    fn ensure_topic(&self) -> Result<(bool, Option<u64>), Error> {
         let admin = Admin::connect(&self.brokers, &self.client)?;
-        match admin.watermarks(&self.topic) {
-            Ok(_) => Ok(false),
+        let created = match admin.partitions(&self.topic) {
+            Ok(partitions) => {
+                self.tell_partitions(partitions.len());
+                false
+            }
             Err(Error::UnknownTopic { .. }) => match admin.create_topic(&self.topic, self.partitions) {
-                Ok(()) => Ok(true),
+                Ok(()) => true,
                 // Somebody was faster.
-                Err(Error::TopicExists { .. }) => Ok(false),
-                Err(error) => Err(error),
+                Err(Error::TopicExists { .. }) => false,
+                Err(error) => return Err(error),
             },
-            Err(error) => Err(error),
+            Err(error) => return Err(error),
+        };
+        let max_message_bytes = admin.topic_setting(&self.topic, "max.message.bytes");
+        Ok((created, max_message_bytes.and_then(|bytes| bytes.parse().ok())))
+    }
+
+    /// Says that the topic is not as it was asked for. The default is not what somebody asked for.
+    fn tell_partitions(&self, existing: usize) {
+        let (topic, asked) = (&self.topic, self.partitions);
+        if asked != DEFAULT_PARTITIONS && existing != asked as usize {
+            warn!("the topic {topic} exists and keeps its {existing} partitions; {asked} were asked for");
         }
     }
 
@@ -220,25 +249,33 @@ impl Run {
         for (value, key, time) in chunk.records().take(rows) {
             if let Some(due) = self.schedule.due(time) {
                 while let Some(wait) = due.checked_sub(self.begin.elapsed()).filter(|wait| !wait.is_zero()) {
-                    if cancel.load(Ordering::Relaxed) {
+                    sender.serve(wait.min(TICK));
+                    if self.is_cancelled(progress, cancel) {
                         return Ok(false);
                     }
-                    sender.serve(wait.min(TICK));
-                    self.tell(progress);
                 }
             }
-            sender.send(key, value, || cancel.load(Ordering::Relaxed))?;
+            let mut is_cancelled = || self.is_cancelled(progress, cancel);
+            if !sender.send(key, value, &mut is_cancelled)? {
+                return Ok(false);
+            }
             self.so_far.records += 1;
             self.so_far.bytes += (value.len() + key.map_or(0, <[u8]>::len)) as u64;
             if self.so_far.records.is_multiple_of(1024) {
-                sender.check()?;
-                self.tell(progress);
-                if cancel.load(Ordering::Relaxed) {
+                let mut is_cancelled = || self.is_cancelled(progress, cancel);
+                sender.check(&mut is_cancelled)?;
+                if is_cancelled() {
                     return Ok(false);
                 }
             }
         }
         Ok(true)
+    }
+
+    /// Also tells the progress, when it is time to.
+    fn is_cancelled(&mut self, progress: &mut impl FnMut(&ReplayProgress), cancel: &AtomicBool) -> bool {
+        self.tell(progress);
+        cancel.load(Ordering::Relaxed)
     }
 
     fn tell(&mut self, progress: &mut impl FnMut(&ReplayProgress)) {
