@@ -93,11 +93,11 @@ impl Default for UnknownFields {
 }
 
 impl IngestConfig {
-    /// Checks what can be checked without a broker: topics are named once and legally, and no client setting
-    /// undermines exactly-once.
+    /// Checks what can be checked without a broker: topics are named once and legally, the group has a name, and no
+    /// client setting undermines exactly-once.
     ///
     /// # Errors
-    /// A usage error that names the topic or the setting.
+    /// A usage error that names what is wrong.
     pub fn validate(&self) -> Result<(), Error> {
         if self.topics.is_empty() {
             return Err(Error::NoTopics);
@@ -107,6 +107,9 @@ impl IngestConfig {
             if self.topics[..i].contains(topic) {
                 return Err(Error::TopicName { topic: topic.clone(), reason: "is listed twice" });
             }
+        }
+        if self.group.as_ref().is_some_and(String::is_empty) {
+            return Err(Error::GroupName);
         }
         self.client.validate()
     }
@@ -158,6 +161,13 @@ mod tests {
             let error = parse(&format!("topics = {bad}")).unwrap().validate().unwrap_err();
             assert!(error.is_usage(), "{bad}: {error}");
         }
+    }
+
+    #[test]
+    fn a_group_needs_a_name() {
+        let error = parse("topics = ['a']\ngroup = ''").unwrap().validate().unwrap_err();
+        assert!(error.is_usage() && error.to_string().contains("group"), "{error}");
+        parse("topics = ['a']\ngroup = 'g'").unwrap().validate().unwrap();
     }
 
     #[test]

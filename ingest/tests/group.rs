@@ -2,16 +2,19 @@
 
 mod support;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use puddle_ingest::{Event, Source};
+use puddle_ingest::{Error, Event, Source, SourceSettings};
 use puddle_types::{Progress, TopicPartition};
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use support::*;
 
 against_both!(
     partitions_change_hands_after_a_commit,
     who_does_not_let_go_in_time_loses_them,
     what_a_leaver_held_goes_to_those_who_stay,
+    a_group_that_refuses_us_is_an_error_with_its_reason,
 );
 
 /// The revocation that a second member of the group brings about. Events before it are added to `seen`.
@@ -106,4 +109,35 @@ fn what_a_leaver_held_goes_to_those_who_stay(brokers: &str) {
     fill(brokers, &topic, revoked[0].partition, 10..15);
     let more = Seen::until_records(&mut first, 5);
     assert_eq!(more.ids(), (10..15).collect::<Vec<_>>());
+}
+
+fn refusal(settings: SourceSettings) -> Error {
+    let mut source = Source::start(settings, Progress::new()).unwrap();
+    wait(source.next()).expect("an event").expect_err("the group must refuse us")
+}
+
+fn a_group_that_refuses_us_is_an_error_with_its_reason(brokers: &str) {
+    let topic = topic(brokers, 1);
+    let mut short = settings(brokers, &topic);
+    short.config.client = client(&[("session.timeout.ms", "10")]);
+    let error = refusal(short);
+    assert!(matches!(error, Error::Group { .. }) && error.is_usage(), "{error}");
+    assert!(error.to_string().contains("session.timeout.ms"), "{error}");
+
+    let settings = settings(brokers, &topic);
+    let other: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", brokers)
+        .set("group.id", &settings.group)
+        .set("partition.assignment.strategy", "range")
+        .create()
+        .unwrap();
+    other.subscribe(&[&topic]).unwrap();
+    let begin = Instant::now();
+    while other.assignment().unwrap().count() == 0 {
+        assert!(begin.elapsed() < DEADLINE, "the other member was not assigned anything");
+        _ = other.poll(Duration::from_millis(20));
+    }
+    let group = settings.group.clone();
+    let error = refusal(settings);
+    assert!(matches!(error, Error::Group { .. }) && error.to_string().contains(&group), "{error}");
 }

@@ -67,6 +67,8 @@ pub struct Decoder {
     schema: SchemaRef,
     record: Object,
     context: Context,
+    /// Rows that lack undeclared fields of their records.
+    left_out: u64,
 }
 
 /// The fields that were skipped because the schema does not declare them.
@@ -74,6 +76,8 @@ pub struct Decoder {
 pub struct Unknown<'a> {
     /// How many, over all records read so far, rejected ones included.
     pub count: u64,
+    /// How many records became rows without some of their fields.
+    pub left_out: u64,
     /// The path of the first one.
     pub first: Option<&'a str>,
 }
@@ -87,6 +91,7 @@ impl Decoder {
             schema: Arc::new(Schema::new(fields)),
             record: Object::new(schema.fields(), ""),
             context: Context::new(unknown_fields),
+            left_out: 0,
         }
     }
 
@@ -97,7 +102,11 @@ impl Decoder {
 
     /// The undeclared fields met so far.
     pub fn unknown_fields(&self) -> Unknown<'_> {
-        Unknown { count: self.context.unknown, first: self.context.first_unknown.as_deref() }
+        Unknown {
+            count: self.context.unknown,
+            left_out: self.left_out,
+            first: self.context.first_unknown.as_deref(),
+        }
     }
 
     /// Decodes a raw batch. Every record of it becomes either a row or a rejected row.
@@ -106,8 +115,12 @@ impl Decoder {
         let mut origin = Origin::with_capacity(raw.len());
         let mut rejected = Rejected::new();
         for record in raw.records() {
+            let before = self.context.unknown;
             match self.decode_record(&record) {
-                Ok(()) => origin.push(&record),
+                Ok(()) => {
+                    origin.push(&record);
+                    self.left_out += u64::from(self.context.unknown > before);
+                }
                 Err(problem) => {
                     self.record.truncate(origin.len());
                     rejected.push(&record, &problem.to_string());

@@ -2,13 +2,13 @@
 
 use std::sync::mpsc::Receiver;
 
-use puddle_types::TopicPartition;
+use puddle_types::{Batch, TopicPartition};
 use tokio::sync::mpsc::UnboundedSender;
 use tracing::warn;
 
 use super::Event;
 use crate::error::Error;
-use crate::json::Decoder;
+use crate::json::{Decoder, Unknown};
 use crate::raw::RawBatch;
 
 /// What the poll thread sends.
@@ -31,12 +31,14 @@ pub(super) struct Delivery {
 
 /// Runs until one of the two sides is gone. The channels have no bound of their own: the budget is their bound.
 pub(super) fn decode(mut decoder: Decoder, raw: Receiver<Envelope>, events: UnboundedSender<Delivery>) {
-    let mut told = false;
+    let mut seen = Seen::default();
     for envelope in raw {
         let delivery = match envelope {
             Envelope::Batch(raw) => {
                 let batch = decoder.decode(&raw);
-                told = told || tell_unknown_fields(&decoder, &raw.partition);
+                if let Some(news) = seen.first(&decoder, &batch) {
+                    warn!("{news}");
+                }
                 let origin = Some((raw.partition.clone(), raw.generation));
                 Delivery { event: Ok(Event::Batch(batch)), origin, cost: raw.memory() }
             }
@@ -44,17 +46,80 @@ pub(super) fn decode(mut decoder: Decoder, raw: Receiver<Envelope>, events: Unbo
             Envelope::Failed(error) => Delivery { event: Err(error), origin: None, cost: 0 },
         };
         if events.send(delivery).is_err() {
-            return;
+            break;
         }
+    }
+    if let Some(news) = seen.last(&decoder) {
+        warn!("{news}");
     }
 }
 
-/// Says once that records have fields which are left out; which ones is told by the first.
-fn tell_unknown_fields(decoder: &Decoder, partition: &TopicPartition) -> bool {
-    let unknown = decoder.unknown_fields();
-    if let Some(first) = unknown.first {
-        let topic = &partition.topic;
-        warn!("records of {topic} have fields that the schema does not declare, such as `{first}`: left out");
+/// What there is to say of records with fields that are left out: once when the first come, and once how many they
+/// were. Nothing where such records are rejected, for then each has its reason.
+#[derive(Debug, Default)]
+struct Seen {
+    records: u64,
+    /// Those with undeclared fields when it was said first.
+    said: u64,
+}
+
+impl Seen {
+    fn first(&mut self, decoder: &Decoder, batch: &Batch) -> Option<String> {
+        self.records += batch.records() as u64;
+        let Unknown { left_out, first, .. } = decoder.unknown_fields();
+        if self.said > 0 || left_out == 0 {
+            return None;
+        }
+        self.said = left_out;
+        let (records, topic, first) = (self.records, &batch.partition.topic, first.unwrap_or_default());
+        Some(format!(
+            "{left_out} of the first {records} records have fields that the schema does not declare, such as \
+             `{first}` of {topic}: left out"
+        ))
     }
-    unknown.first.is_some()
+
+    fn last(&self, decoder: &Decoder) -> Option<String> {
+        let left_out = decoder.unknown_fields().left_out;
+        let records = self.records;
+        (left_out > self.said)
+            .then(|| format!("{left_out} of {records} records had fields that the schema does not declare"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::UnknownFields;
+    use crate::schema::SchemaDecl;
+
+    /// What is said of two batches of these records, and then at the end.
+    fn said(policy: UnknownFields, values: [&[&str]; 2]) -> [Option<String>; 3] {
+        let schema: SchemaDecl = toml::from_str("id = 'int64'").unwrap();
+        let mut decoder = Decoder::new(&schema, policy);
+        let mut seen = Seen::default();
+        let [first, second] = values.map(|values| {
+            let mut raw = RawBatch::new(TopicPartition::new("flights", 0), 1, 0);
+            for (offset, value) in values.iter().enumerate() {
+                raw.push(offset as i64, None, None, Some(value.as_bytes()));
+            }
+            let batch = decoder.decode(&raw);
+            seen.first(&decoder, &batch)
+        });
+        [first, second, seen.last(&decoder)]
+    }
+
+    #[test]
+    fn fields_that_are_left_out_are_told_of_at_first_and_at_the_end() {
+        let odd = r#"{"id":1,"gate":{"a":1},"tail":2}"#;
+        let values: [&[&str]; 2] = [&[r#"{"id":1}"#, odd, odd, r#"{"id":"x","y":1}"#], &[odd]];
+        let [first, second, last] = said(UnknownFields::Ignore, values);
+        let first = first.unwrap();
+        assert!(first.contains("2 of the first 4") && first.contains("`gate` of flights"), "{first}");
+        assert_eq!(second, None);
+        let last = last.unwrap();
+        assert!(last.contains("3 of 5"), "{last}");
+        assert_eq!(said(UnknownFields::Reject, values), [None, None, None]);
+        let [first, _, last] = said(UnknownFields::Ignore, [&[odd], &[]]);
+        assert!(first.is_some() && last.is_none());
+    }
 }

@@ -174,8 +174,17 @@ impl Poller {
                         (self.settings.brokers.clone(), self.consumer.context().last_reason());
                     Err(Error::Authentication { brokers, reason }.into())
                 }
-                RDKafkaErrorCode::GroupAuthorizationFailed | RDKafkaErrorCode::TopicAuthorizationFailed => {
+                RDKafkaErrorCode::TopicAuthorizationFailed => {
                     Err(Error::Kafka { doing: doing(), reason: code.to_string() }.into())
+                }
+                // librdkafka would ask again without end, and hear the same.
+                RDKafkaErrorCode::GroupAuthorizationFailed
+                | RDKafkaErrorCode::GroupMaxSizeReached
+                | RDKafkaErrorCode::InconsistentGroupProtocol
+                | RDKafkaErrorCode::InvalidGroupId
+                | RDKafkaErrorCode::InvalidSessionTimeout => {
+                    let group = self.consumer_group().to_owned();
+                    Err(Error::Group { group, reason: code.to_string(), code: *code }.into())
                 }
                 RDKafkaErrorCode::PollExceeded => {
                     warn!("the group took our partitions away, because we were silent for too long");
