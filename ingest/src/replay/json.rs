@@ -60,14 +60,11 @@ fn read(path: &Path, columns: Columns, sender: &SyncSender<Result<Chunk, Error>>
         collector.values.extend_from_slice(value.as_bytes());
         collector.end_record();
         let full = if collector.is_full() { collector.take() } else { None };
-        match full.map(|chunk| sender.send(Ok(chunk))) {
-            // Nobody wants more.
-            Some(Err(_)) => ControlFlow::Break(()),
-            _ => ControlFlow::Continue(()),
-        }
+        // A failure to send means that nobody wants more.
+        let unwanted = full.is_some_and(|chunk| sender.send(Ok(chunk)).is_err());
+        if unwanted { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
     let last = collector.take().map(Ok);
-    // A failure to send means that nobody wants it.
     last.into_iter().chain(result.err().map(Err)).for_each(|item| _ = sender.send(item));
 }
 

@@ -199,7 +199,9 @@ impl Replay {
         let admin = Admin::connect(&self.brokers, &self.client)?;
         let created = match admin.partitions(&self.topic) {
             Ok(partitions) => {
-                self.tell_partitions(partitions.len());
+                if let Some(news) = self.other_partitions(partitions.len()) {
+                    warn!("{news}");
+                }
                 false
             }
             Err(Error::UnknownTopic { .. }) => match admin.create_topic(&self.topic, self.partitions) {
@@ -214,12 +216,13 @@ impl Replay {
         Ok((created, max_message_bytes.and_then(|bytes| bytes.parse().ok())))
     }
 
-    /// Says that the topic is not as it was asked for. The default is not what somebody asked for.
-    fn tell_partitions(&self, existing: usize) {
+    /// What to say of a topic that has another number of partitions than it was asked for. The default is nothing that
+    /// somebody asked for.
+    fn other_partitions(&self, existing: usize) -> Option<String> {
         let (topic, asked) = (&self.topic, self.partitions);
-        if asked != DEFAULT_PARTITIONS && existing != asked as usize {
-            warn!("the topic {topic} exists and keeps its {existing} partitions; {asked} were asked for");
-        }
+        (asked != DEFAULT_PARTITIONS && existing != asked as usize).then(|| {
+            format!("the topic {topic} exists and keeps its {existing} partitions; {asked} were asked for")
+        })
     }
 
     fn total(&self, dataset: &Dataset) -> Option<u64> {
@@ -283,5 +286,23 @@ impl Run {
             progress(&self.so_far);
             self.told = Instant::now();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn other_partitions_than_asked_for_are_told() {
+        let mut replay = Replay::new("127.0.0.1:1", "flights");
+        assert_eq!(replay.other_partitions(2), None);
+        replay.partitions = 3;
+        assert_eq!(replay.other_partitions(3), None);
+        let news = replay.other_partitions(2).unwrap();
+        assert!(
+            news.contains("flights") && news.contains("keeps its 2") && news.contains("3 were"),
+            "{news}"
+        );
     }
 }
