@@ -1,16 +1,19 @@
 //! Everything that is checked before the first record is read: schema, SQL, references, table.
 
 use std::future::Future;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::datatypes::{Schema, SchemaRef};
 use puddle_ingest::admin::Admin;
+use puddle_ingest::identity::TopicIds;
 use puddle_ingest::raw::RawBatch;
 use puddle_ingest::reader::sample;
 use puddle_ingest::schema::{SchemaDecl, infer};
+use puddle_sink::Sink;
 use puddle_transform::Transform;
 use puddle_types::metadata;
-use std::sync::Arc;
 
 use crate::{Error, Pipeline};
 
@@ -19,8 +22,53 @@ pub(crate) const INFERENCE_SAMPLE: usize = 1_000;
 /// How long to wait for a first record to infer from, between two looks.
 const INFERENCE_POLL: Duration = Duration::from_millis(500);
 
+/// What a run needs before it reads a record.
+pub(crate) struct Ready {
+    pub(crate) transform: Transform,
+    pub(crate) schema: SchemaDecl,
+    pub(crate) sink: Box<dyn Sink>,
+    /// How many partitions the topics have.
+    pub(crate) partitions: usize,
+    pub(crate) topic_ids: TopicIds,
+}
+
+/// Checks and opens everything, in an order in which a mistake leaves nothing behind: what needs no broker, what needs
+/// no lake, the lake. With `wait`, waits for a first record to infer the schema from.
+pub(crate) async fn ready(
+    pipeline: &Pipeline,
+    brokers: &str,
+    lake: &Path,
+    wait: bool,
+) -> Result<Ready, Error> {
+    let known = match known_schema(pipeline)? {
+        Some(schema) => Some((transform(pipeline, &schema)?, schema)),
+        None => None,
+    };
+    let (partitions, topic_ids) = topics(pipeline, brokers).await?;
+    let is_new = known.is_none();
+    let (transform, schema) = match known {
+        Some(known) => known,
+        None => {
+            let schema = infer_schema(pipeline, brokers, wait).await?;
+            (transform(pipeline, &schema)?, schema)
+        }
+    };
+    let (folder, config) = (lake.to_owned(), pipeline.sink.clone());
+    let (columns, name) = (transform.output_schema(), pipeline.name.clone());
+    let opened = blocking(move || puddle_sink::open(&folder, &config, columns, &name)).await;
+    let sink = opened.map_err(|source| match source.is_usage() {
+        true => Error::Sink(source),
+        false => Error::Lake { lake: lake.to_owned(), source },
+    })?;
+    if is_new {
+        schema.store(&pipeline.schema_file())?;
+        tracing::info!(file = %pipeline.schema_file().display(), "inferred the schema and pinned it");
+    }
+    Ok(Ready { transform, schema, sink, partitions, topic_ids })
+}
+
 /// The schema that records are decoded by, if it is declared or was pinned by an earlier run.
-pub(crate) fn known_schema(pipeline: &Pipeline) -> Result<Option<SchemaDecl>, Error> {
+fn known_schema(pipeline: &Pipeline) -> Result<Option<SchemaDecl>, Error> {
     let pin = pipeline.schema_file();
     match &pipeline.ingest.schema {
         Some(declared) => Ok(Some(declared.clone())),
@@ -28,22 +76,20 @@ pub(crate) fn known_schema(pipeline: &Pipeline) -> Result<Option<SchemaDecl>, Er
     }
 }
 
-/// Checks that a broker answers and has the topics. Returns how many partitions they have.
-pub(crate) async fn topics(pipeline: &Pipeline, brokers: &str) -> Result<usize, Error> {
+/// Checks that a broker answers and has the topics. Returns how many partitions they have, and their ids.
+async fn topics(pipeline: &Pipeline, brokers: &str) -> Result<(usize, TopicIds), Error> {
     let (brokers, config) = (brokers.to_owned(), pipeline.ingest.clone());
     blocking(move || {
         let admin = Admin::connect(&brokers, &config.client)?;
-        config.topics.iter().map(|topic| Ok(admin.watermarks(topic)?.len())).sum()
+        let partitions = config.topics.iter().map(|topic| Ok(admin.watermarks(topic)?.len()));
+        let partitions = partitions.sum::<Result<usize, Error>>()?;
+        Ok((partitions, TopicIds::note(&brokers, &config.client, &config.topics)?))
     })
     .await
 }
 
 /// Infers the schema from the first records. With `wait`, waits for records where there are none.
-pub(crate) async fn infer_schema(
-    pipeline: &Pipeline,
-    brokers: &str,
-    wait: bool,
-) -> Result<SchemaDecl, Error> {
+async fn infer_schema(pipeline: &Pipeline, brokers: &str, wait: bool) -> Result<SchemaDecl, Error> {
     loop {
         let mut batches = Vec::new();
         for topic in &pipeline.ingest.topics {
@@ -65,7 +111,7 @@ pub(crate) async fn infer_schema(
 }
 
 /// The compiled SQL; without SQL, one that keeps every column.
-pub(crate) fn transform(pipeline: &Pipeline, schema: &SchemaDecl) -> Result<Transform, Error> {
+fn transform(pipeline: &Pipeline, schema: &SchemaDecl) -> Result<Transform, Error> {
     let stream = pipeline.stream_name();
     let (file, sql) = match &pipeline.sql {
         Some(sql) => (sql.file.display().to_string(), sql.text.clone()),

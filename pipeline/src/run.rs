@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use puddle_ingest::identity::TopicIds;
 use puddle_ingest::{Event, Source, SourceSettings};
 use puddle_sink::Sink;
 use puddle_transform::Transform;
@@ -22,7 +23,7 @@ use tokio::sync::watch;
 
 use crate::epoch::OpenEpoch;
 use crate::metrics::Metrics;
-use crate::prepare::{self, blocking};
+use crate::prepare::{self, Ready, blocking};
 use crate::share::Share;
 use crate::{Error, Pipeline, Summary};
 use crate::{gaps, rejected};
@@ -67,41 +68,11 @@ pub async fn run(
 ) -> Result<Summary, Error> {
     let RunOptions { brokers, lake, metrics, until, gaps } = options;
     tokio::pin!(stop);
-    let pinned = prepare::known_schema(pipeline)?;
-    let is_new = pinned.is_none();
-    let known = match pinned {
-        // A wrong column needs no broker to be found.
-        Some(schema) => Some((prepare::transform(pipeline, &schema)?, schema)),
-        None => None,
+    let wait = until.borrow().is_none();
+    let Ready { transform, schema, mut sink, partitions, topic_ids } = tokio::select! {
+        ready = prepare::ready(pipeline, &brokers, &lake, wait) => ready?,
+        () = &mut stop => return Ok(metrics.summary(&pipeline.sink.table)),
     };
-    let all = prepare::topics(pipeline, &brokers).await?;
-    let (transform, schema) = match known {
-        Some(known) => known,
-        None => {
-            let wait = until.borrow().is_none();
-            let schema = tokio::select! {
-                schema = prepare::infer_schema(pipeline, &brokers, wait) => schema?,
-                () = &mut stop => return Ok(metrics.summary(&pipeline.sink.table)),
-            };
-            (prepare::transform(pipeline, &schema)?, schema)
-        }
-    };
-    let mut sink = {
-        let (config, schema, name) =
-            (pipeline.sink.clone(), transform.output_schema(), pipeline.name.clone());
-        let opened = {
-            let lake = lake.clone();
-            blocking(move || puddle_sink::open(&lake, &config, schema, &name)).await
-        };
-        opened.map_err(
-            |source| if source.is_usage() { Error::Sink(source) } else { Error::Lake { lake, source } },
-        )?
-    };
-    if is_new {
-        // Not before the table took it: a run that fails must not leave a schema behind.
-        schema.store(&pipeline.schema_file())?;
-        tracing::info!(file = %pipeline.schema_file().display(), "inferred the schema and pinned it");
-    }
     let mut config = pipeline.ingest.clone();
     // One member with a fixed name: a run that begins after a kill takes its place at once, instead of waiting for the
     // group to forget it; and of two runs that share a group by mistake, the earlier one is told.
@@ -124,7 +95,8 @@ pub async fn run(
         until,
         epoch: OpenEpoch::default(),
         ended: BTreeMap::new(),
-        share: Share::new(all),
+        share: Share::new(partitions),
+        topic_ids,
     };
     let result = running.until_over(&mut stop).await;
     let Running { source, metrics, mut sink, .. } = running;
@@ -152,6 +124,7 @@ struct Running<'a> {
     /// Where each partition's end was when it was reached, which may lie before the high watermark.
     ended: Targets,
     share: Share,
+    topic_ids: TopicIds,
 }
 
 impl Running<'_> {
@@ -269,7 +242,17 @@ impl Running<'_> {
             return Ok(());
         }
         let (epoch, counts, timestamps) = std::mem::take(&mut self.epoch).close();
-        let committed = tokio::task::block_in_place(|| self.sink.commit(epoch))?;
+        let committed = tokio::task::block_in_place(|| {
+            // After the last record of the epoch was read, so that all of it is of the topic that we know.
+            match self.topic_ids.check() {
+                Err(error @ puddle_ingest::Error::Replaced { .. }) => return Err(Error::Ingest(error)),
+                Err(error) => {
+                    tracing::debug!(%error, "whether the topics are the same is looked at again later")
+                }
+                Ok(()) => {}
+            }
+            Ok(self.sink.commit(epoch)?)
+        })?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64);
         self.metrics.on_commit(counts, &committed, timestamps.iter().map(|t| t.as_ref()), now);
         self.source.commit_hint(self.sink.progress());

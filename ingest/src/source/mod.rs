@@ -33,6 +33,7 @@ use std::fmt;
 use std::sync::mpsc::{self, SyncSender};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use puddle_types::{Batch, Offset, Progress, TopicPartition};
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -46,6 +47,10 @@ use self::shared::Shared;
 use crate::client::{self, Context, lock};
 use crate::error::{Error, reason};
 use crate::json::Decoder;
+
+/// How long closing waits for the group to let us go. An orderly leave takes milliseconds; it spares the group the wait
+/// for our session's end, and nothing else depends on it.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What happens to the partitions that are ours.
 #[derive(Debug)]
@@ -206,9 +211,18 @@ impl Source {
     /// Leaves the group and ends the threads. Blocks until the broker has heard of it; dropping does the same.
     pub fn close(self) {}
 
-    /// Waits for the threads, and goes down with the one that panicked.
+    /// Waits for the threads, and goes down with the one that panicked. One that does not end in time is left behind:
+    /// librdkafka drops requests to a group that has just ended without an answer, and would wait for it without end.
     fn join(&mut self) {
+        let end = Instant::now() + CLOSE_PATIENCE;
         for thread in self.threads.drain(..) {
+            while !thread.is_finished() && Instant::now() < end {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            if !thread.is_finished() {
+                tracing::debug!("the Kafka client does not end; the group gives it up when its session ends");
+                continue;
+            }
             if let Err(panic) = thread.join()
                 && !std::thread::panicking()
             {

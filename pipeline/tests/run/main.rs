@@ -30,6 +30,7 @@ cases![
     follows_what_arrives_while_it_runs,
     goes_on_after_being_cut_off_at_any_point,
     stops_when_the_topic_was_made_again,
+    stops_when_the_topic_is_made_again_while_it_runs,
     reads_several_topics_into_one_table,
 ];
 

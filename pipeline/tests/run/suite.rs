@@ -228,6 +228,31 @@ pub(crate) fn passes_over_aborted_transactions(brokers: &str) {
     assert_eq!(bench.catch_up().unwrap().records, 0, "the markers at the end must not be waited for again");
 }
 
+pub(crate) fn stops_when_the_topic_is_made_again_while_it_runs(brokers: &str) {
+    let topic = topic(brokers, 1);
+    let bench = Bench::new(brokers, std::slice::from_ref(&topic), "every = \"20ms\"");
+    let records = flights(100, 10);
+    produce(brokers, &topic, records.iter().cloned());
+    let ended = bench.run_until(|metrics| {
+        let (brokers, topic) = (brokers.to_owned(), topic.clone());
+        async move {
+            at_least(100, || metrics.records_committed()).await;
+            tokio::task::spawn_blocking(move || {
+                topics::delete(&brokers, &topic);
+                topics::create(&brokers, &topic, 1);
+                // Past the offset that the run is at, so that the new topic looks like the old one, grown.
+                produce(&brokers, &topic, flights(400, 11));
+            })
+            .await
+            .unwrap();
+            tokio::time::sleep(Duration::from_secs(60)).await;
+        }
+    });
+    let error = ended.expect_err("the run must not go on in the new topic").to_string();
+    assert!(error.contains(&topic), "{error}");
+    assert_eq!(sum(&bench.lake()), plain_sum(&records), "nothing of the new topic may be in the table");
+}
+
 pub(crate) fn stops_at_a_gap_and_goes_on_only_when_told(brokers: &str) {
     let topic = topic(brokers, 1);
     let bench = Bench::new(brokers, std::slice::from_ref(&topic), "rows = 100");
