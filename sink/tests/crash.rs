@@ -177,7 +177,7 @@ fn a_crash_at_any_operation_while_the_log_is_tidied() {
         sink.commit(common::epoch(&[(0, idle(offset)), (1, idle(offset))])).unwrap();
     }
     drop(sink);
-    let lost: [Option<fn(&Path) -> bool>; 2] = [None, Some(|folder| folder.ends_with("history"))];
+    let lost: [Option<IsLost>; 2] = [None, Some(|folder| folder.ends_with("history"))];
     for (number, lost) in (0..).flat_map(|number| lost.map(|lost| (number, lost))) {
         let (dir, faults) = (tempfile::tempdir().unwrap(), Faults::at(number, Fault::Cut));
         copy(template.path(), dir.path());

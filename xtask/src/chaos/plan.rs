@@ -73,9 +73,6 @@ pub(super) struct Plan {
     pub(super) commit_rows: u64,
     pub(super) commit_every: Duration,
     pub(super) durable: bool,
-    /// Whether the run is a static member of its group, which takes over from a killed one at once. A dynamic one
-    /// waits until the dead member's session ends.
-    pub(super) is_static: bool,
 }
 
 /// The plan of the trial with this number. Without a broker that can be killed, it is the run that is.
@@ -111,7 +108,6 @@ pub(super) fn plan(seed: u64, trial: u64, can_kill_broker: bool) -> Plan {
         commit_rows: *random.pick(&[7, 30, 150, 100_000]),
         commit_every: Duration::from_millis(*random.pick(&[20, 60, 250])),
         durable: random.percent(50),
-        is_static: random.percent(80),
     }
 }
 

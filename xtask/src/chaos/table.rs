@@ -78,7 +78,7 @@ impl<'a> Table<'a> {
     pub(super) fn disturb(&mut self, plan: &Plan) -> anyhow::Result<()> {
         self.write_pipeline(plan)?;
         let replay = self.produce(plan)?;
-        let mut run = self.run(plan)?;
+        let mut run = self.run()?;
         match plan.fault {
             Fault::Kill | Fault::KillInCommit => {
                 self.wait_for(plan.moment, &mut run)?;
@@ -87,7 +87,7 @@ impl<'a> Table<'a> {
             Fault::KillInRecovery => {
                 self.wait_for(plan.moment, &mut run)?;
                 run.kill()?;
-                let mut next = self.run(plan)?;
+                let mut next = self.run()?;
                 sleep(plan.then);
                 next.must_run()?;
                 next.kill()?;
@@ -159,12 +159,11 @@ impl<'a> Table<'a> {
         Ok(findings)
     }
 
-    /// `pipeline.toml`, with the membership that the plan wants.
+    /// `pipeline.toml`, with the commits that the plan wants.
     fn write_pipeline(&self, plan: &Plan) -> anyhow::Result<()> {
-        let instance = if plan.is_static { "\"group.instance.id\" = \"chaos\"\n" } else { "" };
         let text = format!(
             "name = \"chaos\"\n\n[ingest]\ntopics = [\"{topic}\"]\ngroup = \"{topic}\"\n\n{SCHEMA}\n[ingest.client]\n\
-             \"session.timeout.ms\" = \"{session}\"\n\"heartbeat.interval.ms\" = \"500\"\n{instance}\n\
+             \"session.timeout.ms\" = \"{session}\"\n\"heartbeat.interval.ms\" = \"500\"\n\n\
              [transform]\nsql = \"transform.sql\"\n\n[sink]\ntable = \"chaos\"\npartition_by = [\"bucket\"]\ndurable = {durable}\n\n\
              [commit]\nrows = {rows}\nevery = \"{every}ms\"\n",
             topic = self.topic,
@@ -190,11 +189,10 @@ impl<'a> Table<'a> {
     }
 
     /// Starts the run that is to be disturbed.
-    fn run(&self, plan: &Plan) -> anyhow::Result<Process> {
+    fn run(&self) -> anyhow::Result<Process> {
         let mut run = self.command("run");
         run.arg(self.pipeline()).arg("--lake").arg(self.lake());
-        let what = if plan.is_static { "puddle run (static member)" } else { "puddle run" };
-        Process::start(what, self.at_broker(&mut run), &self.folder.join("run.log"), None)
+        Process::start("puddle run", self.at_broker(&mut run), &self.folder.join("run.log"), None)
     }
 
     /// Ends a trial whose run survived: it must still be there, and end well when it is asked to.
@@ -265,7 +263,7 @@ fn any_file(folder: &Path) -> anyhow::Result<Option<PathBuf>> {
         return Ok(None);
     }
     for bucket in fs::read_dir(folder)? {
-        for file in fs::read_dir(bucket?.path())? {
+        if let Some(file) = fs::read_dir(bucket?.path())?.next() {
             return Ok(Some(file?.path()));
         }
     }
