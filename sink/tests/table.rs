@@ -318,7 +318,7 @@ fn a_lake_tells_its_tables() {
     writer.commit(epoch(&[(3, written)])).unwrap();
     let tables = lake::tables(dir.path()).unwrap();
     let names: Vec<&str> = tables.iter().map(|table| table.name.as_str()).collect();
-    assert_eq!(names, ["a", "t", "t.rejected"]);
+    assert_eq!(names, ["a", "a.rejected", "t", "t.rejected"]);
     assert_eq!(
         lake::table(dir.path(), "t.rejected").unwrap().rows,
         common::expected_rejected(20).len() as u64

@@ -51,7 +51,7 @@ def main() -> None:
 
     # One row, every column: the three readers must see the same value.
     key = "_partition = 0 AND _offset = 0"
-    by_duckdb = db.execute(f"SELECT * FROM flights WHERE {key}").to_arrow_table().to_pylist()[0]
+    by_duckdb = db.sql(f"SELECT * FROM flights WHERE {key}").to_arrow_table().to_pylist()[0]
     by_polars = frame.filter((pl.col("_partition") == 0) & (pl.col("_offset") == 0)).collect().to_dicts()[0]
     by_pyarrow = ds.dataset(lake / "flights", partitioning="hive").to_table(
         filter=(pc.field("_partition") == 0) & (pc.field("_offset") == 0)).to_pylist()[0]
