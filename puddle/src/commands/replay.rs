@@ -47,6 +47,7 @@ pub(crate) async fn replay(args: cli::Replay) -> anyhow::Result<()> {
             "seconds": summary.elapsed.as_secs_f64(),
             "records_per_second": summary.rate(),
             "cancelled": summary.cancelled,
+            "unacknowledged": summary.unacknowledged,
         }));
     }
     output::print(&format!(

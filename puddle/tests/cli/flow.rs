@@ -1,7 +1,7 @@
 //! From a file of JSON to rows, with what is odd and what is broken.
 
 use std::io::{BufRead, BufReader, Read};
-use std::process::Stdio;
+use std::process::{Child, Stdio};
 
 use crate::sandbox::{Sandbox, command, json};
 
@@ -165,13 +165,13 @@ fn get(address: &str) -> String {
     page
 }
 
-#[test]
-fn a_second_run_of_a_pipeline_takes_over_and_the_first_is_told() {
+/// A sandbox with 100 records, and a run that has committed them and goes on.
+fn running() -> (Sandbox, Child) {
     let sandbox = Sandbox::new();
     sandbox.write("events.ndjson", &"{\"id\": 1}\n".repeat(100));
     sandbox.pipeline("events", "schema = { id = \"int64\" }", None);
     sandbox.puddle(&["replay", "events.ndjson"]).ok();
-    let mut first = command(&sandbox.path("."))
+    let mut run = command(&sandbox.path("."))
         .env("PUDDLE_BROKERS", sandbox.brokers())
         .args(["run", "events", "--set", "commit.every=50ms"])
         .stdout(Stdio::null())
@@ -179,8 +179,14 @@ fn a_second_run_of_a_pipeline_takes_over_and_the_first_is_told() {
         .spawn()
         .unwrap();
     while !sandbox.puddle(&["verify", "events"]).out.contains("100 records") {
-        assert!(first.try_wait().unwrap().is_none(), "the first run ended");
+        assert!(run.try_wait().unwrap().is_none(), "the run ended");
     }
+    (sandbox, run)
+}
+
+#[test]
+fn a_second_run_of_a_pipeline_takes_over_and_the_first_is_told() {
+    let (sandbox, mut first) = running();
     let summary = sandbox.puddle(&["run", "events", "--lake", "other", "--until-caught-up", "--json"]).ok();
     assert_eq!(json(&summary)["written"], 100);
     let mut err = String::new();
@@ -191,19 +197,7 @@ fn a_second_run_of_a_pipeline_takes_over_and_the_first_is_told() {
 
 #[test]
 fn a_run_after_a_kill_begins_at_once() {
-    let sandbox = Sandbox::new();
-    sandbox.write("events.ndjson", &"{\"id\": 1}\n".repeat(100));
-    sandbox.pipeline("events", "schema = { id = \"int64\" }", None);
-    sandbox.puddle(&["replay", "events.ndjson"]).ok();
-    let mut killed = command(&sandbox.path("."))
-        .env("PUDDLE_BROKERS", sandbox.brokers())
-        .args(["run", "events", "--set", "commit.every=50ms"])
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    while !sandbox.puddle(&["verify", "events"]).out.contains("100 records") {
-        assert!(killed.try_wait().unwrap().is_none(), "the run ended");
-    }
+    let (sandbox, mut killed) = running();
     killed.kill().unwrap();
     killed.wait().unwrap();
     sandbox.puddle(&["replay", "events.ndjson"]).ok();
