@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use puddle_pipeline::metrics::Metrics;
 use puddle_pipeline::verify::{Depth, Report, verify};
 use puddle_pipeline::{Error, Gaps, Pipeline, RunOptions, Summary, Targets, ask, lag, run};
-use puddle_testkit::{flights, produce, topics, unique};
+use puddle_testkit::{Record, flights, produce, topics, unique};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use tokio::sync::watch;
 
@@ -139,7 +139,10 @@ pub(crate) fn catches_up_and_resumes(brokers: &str) {
     let topic = topic(brokers, 3);
     let bench = Bench::new(brokers, std::slice::from_ref(&topic), "rows = 700");
     let records = flights(5_000, 1);
-    produce(brokers, &topic, records[..3_000].iter().cloned());
+    // A thousand in each partition: a batch is of one, so no commit of 700 records or more can cover all of them.
+    let spread =
+        records[..3_000].iter().enumerate().map(|(i, record)| Record::new(record.clone()).to(i as i32 % 3));
+    produce(brokers, &topic, spread);
     let first = bench.catch_up().unwrap();
     assert_eq!((first.records, first.rejected), (3_000, 0));
     assert!(first.commits > 1 && first.filtered > 0 && first.written + first.filtered == 3_000, "{first:?}");
