@@ -73,7 +73,7 @@ impl OpenEpoch {
 
     /// What the sink must know to commit, the counts, and the timestamps of the records.
     pub(crate) fn close(self) -> (Epoch, EpochCounts, Vec<ArrayRef>) {
-        (Epoch { partitions: self.spans }, self.counts, self.timestamps)
+        (Epoch { partitions: self.spans, ..Epoch::default() }, self.counts, self.timestamps)
     }
 
     fn span(&mut self, partition: &TopicPartition, from: Offset) -> &mut Span {

@@ -104,6 +104,17 @@ pub enum Error {
         /// The folder of its log.
         log: PathBuf,
     },
+    /// A file that is to be run again is not one of the table's rejected records.
+    #[error(
+        "{} is not a file of rejected records of table {table:?}, or its records were run again already: list them \
+         anew", path.display()
+    )]
+    NotRejected {
+        /// The table.
+        table: String,
+        /// The file.
+        path: PathBuf,
+    },
     /// There is no such table.
     #[error("there is no table {table:?} in {}", lake.display())]
     NoTable {

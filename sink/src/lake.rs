@@ -1,5 +1,6 @@
 //! What a lake holds, read through the commit logs: whole epochs only, without locks, also while a writer runs.
 
+use std::collections::HashSet;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,7 +20,7 @@ mod check;
 
 pub use check::check;
 
-pub use crate::parquet::log::{Commit, DataFile, History, Moved};
+pub use crate::parquet::log::{Commit, DataFile, History, Moved, RetriedPartition};
 
 /// A table as of its newest whole epoch.
 #[derive(Clone, Debug)]
@@ -128,16 +129,16 @@ fn both(lake: &Path, name: &str) -> Result<Option<(Table, Table)>, Error> {
     };
     let mut data = table(name.to_owned(), layout.root(), all, by);
     let mut rejected = table(layout.rejected_name(), layout.rejected_root(), rejected_schema()?, Vec::new());
+    let mut removed = HashSet::new();
     for commit in log.history()? {
         let commit = commit?;
         if commit.epoch > epoch {
             break;
         }
+        removed.extend(commit.removed_in(lake).map_err(|reason| Error::corrupt(log.dir(), reason))?);
         for file in commit.files {
             let path = file.destination_in(lake).map_err(|reason| Error::corrupt(log.dir(), reason))?;
             let table = if file.rejected { &mut rejected } else { &mut data };
-            table.rows += file.rows;
-            table.bytes += file.bytes;
             table.files.push(TableFile {
                 path,
                 partition: file.partition,
@@ -145,6 +146,11 @@ fn both(lake: &Path, name: &str) -> Result<Option<(Table, Table)>, Error> {
                 bytes: file.bytes,
             });
         }
+    }
+    rejected.files.retain(|file| !removed.contains(&file.path));
+    for table in [&mut data, &mut rejected] {
+        table.rows = table.files.iter().map(|file| file.rows).sum();
+        table.bytes = table.files.iter().map(|file| file.bytes).sum();
     }
     Ok(Some((data, rejected)))
 }

@@ -10,7 +10,7 @@ pub mod parquet;
 mod schema;
 pub mod storage;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -18,7 +18,7 @@ use arrow::datatypes::SchemaRef;
 use puddle_types::{Offset, Progress, TopicPartition};
 
 pub use config::{SinkConfig, SinkKind};
-pub use epoch::{Committed, Epoch, Span};
+pub use epoch::{Committed, Epoch, Retried, Span};
 pub use error::Error;
 
 /// Where rows go. Each commit makes rows and the progress they stand for visible together, or neither.
@@ -26,6 +26,7 @@ pub use error::Error;
 /// ```text
 /// write, write_rejected ... commit    an epoch
 /// write ... abort                     an epoch that did not happen; read again from progress()
+/// retry, write ... commit             rejected records come back: their files go, and what became of them appears
 /// ```
 ///
 /// After an error from `write` or `write_rejected`, abort. After one from `commit`, try to abort; if that too is an
@@ -53,6 +54,16 @@ pub trait Sink: Send {
     /// Lets the next commit begin at `next` although the table ends before: the records between are given up, on
     /// the user's word. It never lets a partition go back.
     fn accept_gap(&mut self, partition: &TopicPartition, next: Offset) -> Result<(), Error>;
+
+    /// Takes whole files out of the table of rejected records with the next commit: their records were run again.
+    /// What now fits is handed to [`write`](Self::write), what still does not to
+    /// [`write_rejected`](Self::write_rejected), and [`Epoch::retried`] accounts for every row of the files.
+    /// Paths are those of [`lake::table`]. An abort forgets it; after an error, nothing has changed.
+    fn retry(&mut self, files: &[PathBuf]) -> Result<(), Error>;
+
+    /// Reads again what is committed, where other writers may have moved the table on, so that
+    /// [`progress`](Self::progress) is up to date. Only between epochs: after a commit or an abort.
+    fn reload(&mut self) -> Result<(), Error>;
 }
 
 /// Opens a table of a lake for rows of this schema, on the local disk, for the pipeline `owner`.

@@ -1,6 +1,7 @@
 //! A table in memory: the reference that other sinks are compared with, and a sink for tests of what stands before.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow::array::RecordBatch;
@@ -25,7 +26,8 @@ struct Content {
     columns: Vec<Column>,
     progress: Progress,
     rows: Vec<RecordBatch>,
-    rejected: Vec<RecordBatch>,
+    /// The rejected records of each commit, which stand for a file.
+    rejected: BTreeMap<PathBuf, Vec<RecordBatch>>,
     epochs: Vec<Epoch>,
     /// Who has it open.
     holder: Option<String>,
@@ -43,6 +45,7 @@ struct MemorySink {
     gaps: BTreeMap<TopicPartition, Offset>,
     rows: Vec<RecordBatch>,
     rejected: Vec<RecordBatch>,
+    retrying: BTreeSet<PathBuf>,
     broken: Option<String>,
 }
 
@@ -77,6 +80,7 @@ impl MemoryTable {
             gaps: BTreeMap::new(),
             rows: Vec::new(),
             rejected: Vec::new(),
+            retrying: BTreeSet::new(),
             broken: None,
         };
         content.holder = Some(owner.to_owned());
@@ -90,7 +94,12 @@ impl MemoryTable {
 
     /// The committed rejected records.
     pub fn rejected(&self) -> Vec<RecordBatch> {
-        self.lock().rejected.clone()
+        self.lock().rejected.values().flatten().cloned().collect()
+    }
+
+    /// What stands for the files of the rejected records: one for each commit that has some, oldest first.
+    pub fn rejected_files(&self) -> Vec<PathBuf> {
+        self.lock().rejected.keys().cloned().collect()
     }
 
     /// The commits.
@@ -135,13 +144,16 @@ impl Sink for MemorySink {
 
     fn commit(&mut self, epoch: Epoch) -> Result<Committed, Error> {
         self.check_health()?;
-        let count = |batches: &[RecordBatch]| batches.iter().map(|rows| rows.num_rows() as u64).sum::<u64>();
         let (rows, rejected) = (count(&self.rows), count(&self.rejected));
-        let newest = self.table.lock().epochs.len() as u64;
-        if rows + rejected == 0 && !epoch.is_news(&self.progress) {
+        let (newest, retried) = {
+            let content = self.table.lock();
+            let retried = self.retrying.iter().filter_map(|path| content.rejected.get(path));
+            (content.epochs.len() as u64, retried.map(|batches| count(batches)).sum())
+        };
+        if rows + rejected + retried == 0 && !epoch.is_news(&self.progress) {
             return Ok(Committed { epoch: newest, ..Committed::default() });
         }
-        epoch.check(&self.progress, &self.gaps, rows, rejected).map_err(|error| self.fail(error))?;
+        epoch.check(&self.progress, &self.gaps, rows, rejected, retried).map_err(|error| self.fail(error))?;
         for (partition, span) in &epoch.partitions {
             span.advance(partition, &mut self.progress);
         }
@@ -150,7 +162,12 @@ impl Sink for MemorySink {
         content.columns.clone_from(&self.columns);
         content.progress.clone_from(&self.progress);
         content.rows.append(&mut self.rows);
-        content.rejected.append(&mut self.rejected);
+        for path in std::mem::take(&mut self.retrying) {
+            content.rejected.remove(&path);
+        }
+        if rejected > 0 {
+            content.rejected.insert(file(newest + 1), std::mem::take(&mut self.rejected));
+        }
         content.epochs.push(epoch);
         self.gaps.clear();
         Ok(Committed { epoch: newest + 1, files: 0, bytes: 0, rows })
@@ -159,6 +176,7 @@ impl Sink for MemorySink {
     fn abort(&mut self) -> Result<(), Error> {
         self.rows.clear();
         self.rejected.clear();
+        self.retrying.clear();
         self.broken = None;
         Ok(())
     }
@@ -171,10 +189,37 @@ impl Sink for MemorySink {
         self.gaps.insert(partition.clone(), next);
         Ok(())
     }
+
+    fn retry(&mut self, files: &[PathBuf]) -> Result<(), Error> {
+        self.check_health()?;
+        let content = self.table.lock();
+        let mut retrying = self.retrying.clone();
+        for path in files {
+            if !content.rejected.contains_key(path) || !retrying.insert(path.clone()) {
+                return Err(Error::NotRejected { table: NAME.to_owned(), path: path.clone() });
+            }
+        }
+        drop(content);
+        self.retrying = retrying;
+        Ok(())
+    }
+
+    fn reload(&mut self) -> Result<(), Error> {
+        self.check_health()
+    }
 }
 
 impl Drop for MemorySink {
     fn drop(&mut self) {
         self.table.lock().holder = None;
     }
+}
+
+fn count(batches: &[RecordBatch]) -> u64 {
+    batches.iter().map(|rows| rows.num_rows() as u64).sum()
+}
+
+/// The name of a commit's rejected records. Names sort as commits follow one another.
+fn file(epoch: u64) -> PathBuf {
+    Path::new("memory.rejected").join(format!("{epoch:020}"))
 }

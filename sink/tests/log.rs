@@ -87,12 +87,12 @@ fn an_entry_of_a_newer_format_is_refused() {
     feed(&mut *open(dir.path()).unwrap(), 20).unwrap();
     let text = fs::read_to_string(entry(dir.path(), 1)).unwrap();
     let body = text.trim_end().split_once("\"body\":").unwrap().1.strip_suffix('}').unwrap();
-    let newer = body.replacen("\"version\":1", "\"version\":2", 1);
+    let newer = body.replacen("\"version\":1", "\"version\":3", 1);
     let checksum = xxhash_rust::xxh3::xxh3_64(newer.as_bytes());
     fs::write(entry(dir.path(), 1), format!("{{\"checksum\":\"{checksum:016x}\",\"body\":{newer}}}\n"))
         .unwrap();
     let Err(error) = open(dir.path()) else { panic!("it was read") };
-    assert!(error.to_string().contains("version 2"), "{error}");
+    assert!(error.to_string().contains("version 3"), "{error}");
 }
 
 #[test]

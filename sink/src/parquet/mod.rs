@@ -8,6 +8,8 @@
 //!          write            commit: 1               2                 3
 //! rows ----------> staging ---------> synced files ---> log/<n>.json ---> renamed to the table, marked done
 //!          abort: removed                            the commit point
+//!
+//! retry: files of rejected records -----------------> named in it ------> removed, after the others are in place
 //! ```
 //!
 //! Before the commit point nothing happened; after it, everything did, and a start brings what is left to its end.
@@ -20,11 +22,12 @@ mod lock;
 pub(crate) mod log;
 mod publish;
 mod remove;
+mod retry;
 mod split;
 mod writer;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -37,7 +40,8 @@ use crate::storage::Storage;
 use crate::{Committed, Epoch, Error, Sink, SinkConfig};
 use layout::Layout;
 use lock::Lock;
-use log::{Commit, DataFile, Form, Log, Moved, State, VERSION};
+use log::{Commit, DataFile, Form, Log, Moved, RetriedPartition, State};
+use retry::Retrying;
 use writer::{Settings, TableWriter};
 
 pub use remove::remove;
@@ -58,6 +62,7 @@ pub struct ParquetSink {
     rejected: TableWriter,
     rows: u64,
     rejected_rows: u64,
+    retrying: Retrying,
     health: Health,
     _lock: Lock,
 }
@@ -115,6 +120,7 @@ impl ParquetSink {
             rejected,
             rows: 0,
             rejected_rows: 0,
+            retrying: Retrying::default(),
             health: Health::Good,
             _lock: lock,
         })
@@ -147,7 +153,7 @@ impl ParquetSink {
 
     /// Everything before the commit point.
     fn prepare(&mut self, epoch: &Epoch) -> Result<Commit, Error> {
-        epoch.check(&self.progress, &self.gaps, self.rows, self.rejected_rows)?;
+        epoch.check(&self.progress, &self.gaps, self.rows, self.rejected_rows, self.retrying.rows())?;
         let number = self.epoch() + 1;
         let mut files = self.data.finish(number)?;
         files.append(&mut self.rejected.finish(number)?);
@@ -160,18 +166,25 @@ impl ParquetSink {
             .partitions
             .iter()
             .map(|(partition, span)| Moved { partition: partition.clone(), span: *span });
+        let retried = epoch
+            .retried
+            .iter()
+            .map(|(partition, retried)| RetriedPartition { partition: partition.clone(), retried: *retried });
+        let removed = self.retrying.destinations(&self.layout.lake);
         let table = match &self.state {
             Some(state) => state.table.clone(),
             None => uuid::Uuid::new_v4().to_string(),
         };
         Ok(Commit {
-            version: VERSION,
+            version: Commit::version_for(&removed),
             epoch: number,
             table,
             owner: self.owner.clone(),
             time: self.storage.now(),
             partitions: moved.collect(),
             files,
+            retried: retried.collect(),
+            removed,
             form: (self.state.as_ref().map(|state| &state.form) != Some(&self.form))
                 .then(|| self.form.clone()),
         })
@@ -216,7 +229,8 @@ impl Sink for ParquetSink {
 
     fn commit(&mut self, epoch: Epoch) -> Result<Committed, Error> {
         self.check_health()?;
-        if self.rows + self.rejected_rows == 0 && !epoch.is_news(&self.progress) {
+        let rows = self.rows + self.rejected_rows + self.retrying.rows();
+        if rows == 0 && !epoch.is_news(&self.progress) {
             return Ok(Committed { epoch: self.epoch(), ..Committed::default() });
         }
         let commit = self.prepare(&epoch).map_err(|error| self.fail(error))?;
@@ -224,6 +238,7 @@ impl Sink for ParquetSink {
         self.data.published();
         self.rejected.published();
         (self.rows, self.rejected_rows) = (0, 0);
+        self.retrying.committed(&self.layout.lake, &commit);
         self.gaps.clear();
         let sum = |count: fn(&DataFile) -> u64| commit.files.iter().map(count).sum();
         Ok(Committed {
@@ -241,6 +256,7 @@ impl Sink for ParquetSink {
         self.data.abort();
         self.rejected.abort();
         (self.rows, self.rejected_rows) = (0, 0);
+        self.retrying.abort();
         publish::sweep(&*self.storage, &self.layout.staging()).map_err(|error| self.poison(error))?;
         self.health = Health::Good;
         Ok(())
@@ -254,6 +270,16 @@ impl Sink for ParquetSink {
         }
         self.gaps.insert(partition.clone(), next);
         Ok(())
+    }
+
+    fn retry(&mut self, files: &[PathBuf]) -> Result<(), Error> {
+        self.check_health()?;
+        self.retrying.add(&self.layout, files)
+    }
+
+    /// There is no other writer, so there is nothing to read.
+    fn reload(&mut self) -> Result<(), Error> {
+        self.check_health()
     }
 }
 

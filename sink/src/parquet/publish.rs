@@ -1,4 +1,7 @@
 //! From staging to the table: what a commit does after its entry is in the log, and what a start makes up for.
+//!
+//! Files that a commit takes away go last, when those that stand in for them are in place for good: so a plain scan
+//! may see a record twice for a moment, but never miss one.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -23,7 +26,7 @@ pub(super) fn verify_staged(storage: &dyn Storage, lake: &Path, files: &[DataFil
     Ok(())
 }
 
-/// Moves a commit's staged files to the table and marks the commit as done.
+/// Moves a commit's staged files to the table, removes those that it takes away, and marks it as done.
 pub(super) fn publish(storage: &dyn Storage, lake: &Path, log: &Log, commit: &Commit) -> Result<(), Error> {
     let entry = |reason| Error::corrupt(log.dir(), format!("epoch {}: {reason}", commit.epoch));
     let mut moves = Vec::with_capacity(commit.files.len());
@@ -31,10 +34,12 @@ pub(super) fn publish(storage: &dyn Storage, lake: &Path, log: &Log, commit: &Co
         moves.push((file.source_in(lake).map_err(entry)?, file.destination_in(lake).map_err(entry)?));
     }
     place(storage, lake, &moves)?;
+    take_away(storage, &commit.removed_in(lake).map_err(entry)?)?;
     log.mark_done(commit.epoch)
 }
 
-/// Brings a commit to its end that a crash may have cut short: files that are in place stay, staged ones follow.
+/// Brings a commit to its end that a crash may have cut short: files that are in place stay, staged ones follow, and
+/// those that it takes away go.
 pub(super) fn roll_forward(
     storage: &dyn Storage,
     lake: &Path,
@@ -74,6 +79,7 @@ pub(super) fn roll_forward(
         .collect();
     sync_all(storage, folders)?;
     place(storage, lake, &moves)?;
+    take_away(storage, &commit.removed_in(lake).map_err(entry)?)?;
     log.mark_done(commit.epoch)
 }
 
@@ -93,6 +99,18 @@ fn place(storage: &dyn Storage, lake: &Path, moves: &[(PathBuf, PathBuf)]) -> Re
         create_dirs(storage, folder)?;
         storage.rename_new(source, destination).map_err(Error::io("move a staged file to", destination))?;
         folders.extend([folder, source.parent().unwrap_or(lake)]);
+    }
+    sync_all(storage, folders)
+}
+
+/// Removes files for good, those at least that are still there.
+fn take_away(storage: &dyn Storage, files: &[PathBuf]) -> Result<(), Error> {
+    let mut folders = BTreeSet::new();
+    for path in files {
+        if storage.exists(path).map_err(Error::io("look for", path))? {
+            storage.remove(path).map_err(Error::io("remove", path))?;
+        }
+        folders.extend(path.parent());
     }
     sync_all(storage, folders)
 }

@@ -105,7 +105,8 @@ pub fn span(from: Offset, next: Offset) -> Span {
 }
 
 pub fn epoch(spans: &[(i32, Span)]) -> Epoch {
-    Epoch { partitions: spans.iter().map(|(number, span)| (partition(*number), *span)).collect() }
+    let partitions = spans.iter().map(|(number, span)| (partition(*number), *span)).collect();
+    Epoch { partitions, ..Epoch::default() }
 }
 
 pub fn next_offset(progress: &Progress, number: i32) -> Offset {

@@ -5,11 +5,16 @@ use std::path::{Component, Path, PathBuf};
 use puddle_types::{Position, Progress, TopicPartition};
 use serde::{Deserialize, Serialize};
 
-use crate::Span;
 use crate::schema::Column;
+use crate::{Retried, Span};
 
-/// The version of the log's format; a newer one is refused.
-pub(crate) const VERSION: u32 = 1;
+/// The newest version of the log's format that is known; a newer one is refused.
+///
+/// An entry carries the oldest version that has all it says, so that a Puddle that does not know of a thing refuses a
+/// log that uses it, and no other: 1, or 2 where files were removed.
+pub(crate) const VERSION: u32 = 2;
+/// The version of an entry that only adds.
+const ADDING: u32 = 1;
 
 /// One commit of a table.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -29,6 +34,13 @@ pub struct Commit {
     pub partitions: Vec<Moved>,
     /// The files that became visible.
     pub files: Vec<DataFile>,
+    /// The partitions of which rejected records were run again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub retried: Vec<RetriedPartition>,
+    /// The files of rejected records that this commit takes away, relative to the lake: the records in them were run
+    /// again. Readers leave them out, whether they are still there or not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub removed: Vec<String>,
     /// The table's form, in the first commit and in each that changed it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) form: Option<Form>,
@@ -43,6 +55,17 @@ pub struct Moved {
     /// The stretch.
     #[serde(flatten)]
     pub span: Span,
+}
+
+/// What became of a partition's rejected records that were run again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RetriedPartition {
+    /// The partition.
+    #[serde(flatten)]
+    pub partition: TopicPartition,
+    /// The records.
+    #[serde(flatten)]
+    pub retried: Retried,
 }
 
 /// A Parquet file of a table.
@@ -92,6 +115,18 @@ pub(crate) struct State {
     pub(crate) rejected: u64,
 }
 
+impl Commit {
+    /// The version of an entry that takes these files away.
+    pub(crate) fn version_for(removed: &[String]) -> u32 {
+        if removed.is_empty() { ADDING } else { VERSION }
+    }
+
+    /// The places of the files that it takes away.
+    pub(crate) fn removed_in(&self, lake: &Path) -> Result<Vec<PathBuf>, String> {
+        self.removed.iter().map(|path| inside(lake, path)).collect()
+    }
+}
+
 impl DataFile {
     /// Its staged place. The log is data, and no data may lead out of the lake.
     pub(crate) fn source_in(&self, lake: &Path) -> Result<PathBuf, String> {
@@ -109,7 +144,7 @@ impl State {
     pub(crate) fn begin(commit: &Commit) -> Result<Self, String> {
         let form = commit.form.clone().ok_or("it is the first commit but does not tell the table's form")?;
         let mut state = Self {
-            version: VERSION,
+            version: ADDING,
             epoch: 0,
             table: commit.table.clone(),
             owner: commit.owner.clone(),
@@ -144,9 +179,14 @@ impl State {
                 self.bytes += file.bytes;
             }
         }
+        let again = commit.retried.iter().map(|again| again.retried.records).sum();
+        let less = |all: u64, gone| all.checked_sub(gone).ok_or("it takes away more than there is");
+        self.files = less(self.files, commit.removed.len() as u64)?;
+        self.rejected = less(self.rejected, again)?;
         if let Some(form) = &commit.form {
             self.form = form.clone();
         }
+        self.version = self.version.max(commit.version);
         self.epoch = commit.epoch;
         Ok(())
     }

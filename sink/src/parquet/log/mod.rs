@@ -30,7 +30,7 @@ use serde::{Deserialize, Serialize};
 use crate::storage::{Storage, create_dirs, read, write_synced};
 use crate::{Error, error};
 
-pub use entry::{Commit, DataFile, Moved};
+pub use entry::{Commit, DataFile, Moved, RetriedPartition};
 pub(crate) use entry::{Form, State, VERSION};
 pub use history::History;
 use seal::{seal, unseal};
@@ -222,6 +222,9 @@ impl Log {
             let path = self.checkpoint_path(*epoch);
             match self.unseal_file::<State>(&path) {
                 Ok(state) if state.version <= VERSION && state.epoch == *epoch => return Ok(Some(state)),
+                Ok(state) if state.version > VERSION => {
+                    return Err(Error::corrupt(&path, newer(state.version)));
+                }
                 Ok(state) => damaged = Some(Error::corrupt(&path, format!("it holds epoch {}", state.epoch))),
                 Err(error @ Error::Io { .. }) => return Err(error),
                 Err(error) => damaged = Some(error),
@@ -325,12 +328,16 @@ impl Log {
 /// Whether an entry is the one that its place says.
 fn check(commit: &Commit, epoch: u64) -> Result<(), String> {
     if commit.version > VERSION {
-        return Err(format!("its format is version {}, this Puddle knows up to {VERSION}", commit.version));
+        return Err(newer(commit.version));
     }
     if commit.epoch != epoch {
         return Err(format!("it holds epoch {}, not {epoch}", commit.epoch));
     }
     Ok(())
+}
+
+fn newer(version: u32) -> String {
+    format!("its format is version {version}, this Puddle knows up to {VERSION}")
 }
 
 fn parse_epoch(digits: &str) -> Option<u64> {
