@@ -61,6 +61,11 @@ impl ClientSettings {
         self
     }
 
+    /// What `key` is set to.
+    pub(crate) fn get(&self, key: &str) -> Option<&str> {
+        self.0.get(key).map(String::as_str)
+    }
+
     /// Checks that no setting undermines exactly-once.
     ///
     /// # Errors
@@ -144,9 +149,10 @@ impl Context {
         *lock(&self.rebalances) = Some(VecDeque::new());
     }
 
-    /// From now on rebalances are carried out as librdkafka proposes, so that a closing consumer can leave.
-    pub(crate) fn leave_rebalances(&self) {
-        *lock(&self.rebalances) = None;
+    /// From now on rebalances are carried out as librdkafka proposes, so that a closing consumer can leave. Returns
+    /// those that waited, which librdkafka expects an answer to as well.
+    pub(crate) fn leave_rebalances(&self) -> VecDeque<Rebalance> {
+        lock(&self.rebalances).take().unwrap_or_default()
     }
 
     /// The rebalance that has waited longest.
@@ -222,22 +228,27 @@ impl ConsumerContext for Context {
                 false => Rebalance::Revoke(partitions),
             });
         }
-        let nothing = TopicPartitionList::new();
-        let accepted = match (assign, consumer.rebalance_protocol()) {
-            (true, RebalanceProtocol::Cooperative) => consumer.incremental_assign(&nothing),
-            (true, _) => consumer.assign(&nothing),
-            (false, RebalanceProtocol::Cooperative) => consumer.incremental_unassign(partitions),
-            (false, _) => consumer.unassign(),
-        };
-        if let Err(error) = accepted {
-            debug!("a rebalance while leaving the group: {}", reason(&error));
-        }
+        refuse(consumer, if assign { None } else { Some(partitions) });
     }
 
     fn commit_callback(&self, result: rdkafka::error::KafkaResult<()>, _: &TopicPartitionList) {
         if let Err(error) = result {
             debug!("the group's offsets, a hint for lag tools, were not committed: {}", reason(&error));
         }
+    }
+}
+
+/// Carries out a rebalance while leaving the group: takes nothing, gives back what was `revoked`.
+pub(crate) fn refuse(consumer: &BaseConsumer<Context>, revoked: Option<&TopicPartitionList>) {
+    let nothing = TopicPartitionList::new();
+    let accepted = match (revoked, consumer.rebalance_protocol()) {
+        (None, RebalanceProtocol::Cooperative) => consumer.incremental_assign(&nothing),
+        (None, _) => consumer.assign(&nothing),
+        (Some(revoked), RebalanceProtocol::Cooperative) => consumer.incremental_unassign(revoked),
+        (Some(_), _) => consumer.unassign(),
+    };
+    if let Err(error) = accepted {
+        debug!("a rebalance while leaving the group: {}", reason(&error));
     }
 }
 

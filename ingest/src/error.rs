@@ -215,6 +215,23 @@ pub enum Error {
         /// As a code.
         code: RDKafkaErrorCode,
     },
+    /// Another member of the group has our id, and the group holds with the later one.
+    #[error(
+        "another consumer joined the group {group:?} as member {member:?}, which we were, and took our place: stop one \
+         of the two, or give one a `group` of its own in [ingest] (--set ingest.group=NAME)"
+    )]
+    Fenced {
+        /// The group.
+        group: String,
+        /// The member's id (`group.instance.id`).
+        member: String,
+    },
+    /// How far the table is could not be asked when partitions were assigned to us.
+    #[error("cannot ask the table where the partitions that were assigned to us go on")]
+    Progress {
+        /// What the table's side said.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// A consumer group is named by an empty string.
     #[error("the group's name is empty: name one, or leave `group` out for puddle-<pipeline>")]
     GroupName,

@@ -18,5 +18,6 @@ pub use client::ClientSettings;
 pub use config::{DEFAULT_START, DEFAULT_UNKNOWN_FIELDS, Format, IngestConfig, Start, UnknownFields};
 pub use error::Error;
 pub use source::{
-    Ack, DEFAULT_BUDGET_BYTES, DEFAULT_REVOKE_WAIT, Event, START_PATIENCE, Source, SourceSettings, Watermarks,
+    Ack, DEFAULT_BUDGET_BYTES, DEFAULT_REVOKE_WAIT, Event, FreshProgress, Outage, START_PATIENCE, Source,
+    SourceSettings, Watermarks,
 };

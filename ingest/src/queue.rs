@@ -119,6 +119,21 @@ impl MessageQueue {
         Taken { messages, client: PhantomData }
     }
 
+    /// Whether the consumer is in its group, as far as it knows: it has an id there until it leaves.
+    pub(crate) fn is_member(&self) -> bool {
+        // SAFETY: the client is valid. The id is a string that librdkafka allocated for us, or null; it is not used
+        // after it is freed, by the allocator that made it.
+        unsafe {
+            let client = self.consumer.client().native_ptr();
+            let id = ffi::rd_kafka_memberid(client);
+            let is_member = !id.is_null() && *id != 0;
+            if !id.is_null() {
+                ffi::rd_kafka_mem_free(client, id.cast());
+            }
+            is_member
+        }
+    }
+
     /// The partition's oldest offset and exclusive end, as the newest fetch told; `None` before the first.
     pub(crate) fn watermarks(&self, partition: &TopicPartition) -> Option<(Offset, Offset)> {
         let topic = CString::new(&*partition.topic).ok()?;

@@ -37,15 +37,18 @@ use std::time::{Duration, Instant};
 
 use puddle_types::{Batch, Offset, Progress, TopicPartition};
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use self::budget::Budget;
 use self::decode::{Delivery, Envelope, decode};
 use self::poll::{Command, Poller};
-pub use self::settings::{DEFAULT_BUDGET_BYTES, DEFAULT_REVOKE_WAIT, START_PATIENCE, SourceSettings};
+pub use self::settings::{
+    DEFAULT_BUDGET_BYTES, DEFAULT_REVOKE_WAIT, FreshProgress, START_PATIENCE, SourceSettings,
+};
 use self::shared::Shared;
 use crate::client::{self, Context, lock};
-use crate::error::{Error, reason};
+use crate::error::Error;
 use crate::json::Decoder;
 
 /// How long closing waits for the group to let us go. An orderly leave takes milliseconds; it spares the group the wait
@@ -105,6 +108,15 @@ pub struct Watermarks {
     pub low: Offset,
     /// The exclusive end.
     pub high: Offset,
+}
+
+/// A time without any broker.
+#[derive(Clone, Debug)]
+pub struct Outage {
+    /// Since when it is known.
+    pub since: Instant,
+    /// What the client said last; empty when it said nothing.
+    pub reason: String,
 }
 
 /// The records of some topics, as batches, read by a member of a consumer group.
@@ -198,6 +210,18 @@ impl Source {
         let _ = self.commands.send(Command::Rewind { ended });
     }
 
+    /// Reads nothing more until the next [`rewind`](Self::rewind), and throws all batches away that were not taken yet.
+    /// The group is still served: assignments and revocations go on as ever.
+    pub fn pause(&self) {
+        lock(&self.shared).end_all();
+        let _ = self.commands.send(Command::Pause);
+    }
+
+    /// Since when no broker answers, if so.
+    pub fn outage(&self) -> Option<Outage> {
+        lock(&self.shared).outage.clone()
+    }
+
     /// The offsets that the partitions that are ours hold, as far as known from what was fetched last.
     pub fn watermarks(&self) -> BTreeMap<TopicPartition, Watermarks> {
         lock(&self.shared).watermarks.clone()
@@ -261,12 +285,20 @@ fn fetch_watermarks(
     consumer: &BaseConsumer<Context>,
     partition: &TopicPartition,
 ) -> Result<Watermarks, Error> {
-    let asked = consumer.fetch_watermarks(&partition.topic, partition.partition, client::REQUEST_TIMEOUT);
-    let (low, high) = asked.map_err(|error| Error::Kafka {
-        doing: format!("ask for the offsets that {partition} holds"),
-        reason: reason(&error),
-    })?;
+    ask_watermarks(consumer, partition).map_err(|error| no_watermarks(partition, &error))
+}
+
+fn ask_watermarks(
+    consumer: &BaseConsumer<Context>,
+    partition: &TopicPartition,
+) -> Result<Watermarks, KafkaError> {
+    let (low, high) =
+        consumer.fetch_watermarks(&partition.topic, partition.partition, client::REQUEST_TIMEOUT)?;
     Ok(Watermarks { low, high })
+}
+
+fn no_watermarks(partition: &TopicPartition, error: &KafkaError) -> Error {
+    Error::kafka(format!("ask for the offsets that {partition} holds"), error)
 }
 
 fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, Error> {

@@ -14,9 +14,10 @@ use tracing::{debug, info, warn};
 use super::budget::Budget;
 use super::decode::Envelope;
 use super::held::{Held, Partitions};
+use super::rebalance::Putoff;
 use super::shared::Shared;
-use super::{Event, SourceSettings, Watermarks, fetch_watermarks};
-use crate::client::{self, Context, Rebalance, lock};
+use super::{Event, Outage, SourceSettings, Watermarks, fetch_watermarks};
+use crate::client::{self, Context, lock};
 use crate::error::{Error, reason};
 use crate::queue::{Item, MessageQueue, Run};
 use crate::raw::RawBatch;
@@ -43,6 +44,8 @@ pub(super) enum Command {
     Rewind {
         ended: u64,
     },
+    /// Nothing is to be read until a rewind.
+    Pause,
     Close,
 }
 
@@ -56,6 +59,9 @@ pub(super) struct Poller {
     commands: Receiver<Command>,
     out: Sender<Envelope>,
     pub(super) partitions: Partitions,
+    /// An assignment that cannot be taken over yet.
+    pub(super) put_off: Option<Putoff>,
+    paused: bool,
     brokers_gone: bool,
     kept_house: Instant,
 }
@@ -91,6 +97,8 @@ impl Poller {
             commands,
             out,
             partitions: Partitions::new(),
+            put_off: None,
+            paused: false,
             brokers_gone: false,
             kept_house: Instant::now(),
         }
@@ -113,13 +121,10 @@ impl Poller {
     fn turn(&mut self) -> Result<(), Stop> {
         self.obey()?;
         self.serve_group()?;
-        while let Some(rebalance) = self.consumer.context().next_rebalance() {
-            match rebalance {
-                Rebalance::Assign(list) => self.assign(&list)?,
-                Rebalance::Revoke(list) => self.revoke(&list)?,
-            }
-        }
-        if self.budget.wait(POLL) {
+        self.rebalance()?;
+        if self.paused {
+            std::thread::sleep(POLL);
+        } else if self.budget.wait(POLL) {
             self.read()?;
         } else {
             // What is being filled must move, or the budget that it takes would never come back.
@@ -140,6 +145,7 @@ impl Poller {
             match self.commands.try_recv() {
                 Ok(Command::Commit(progress)) => self.commit(&progress),
                 Ok(Command::Rewind { ended }) => self.rewind(ended)?,
+                Ok(Command::Pause) => self.pause(),
                 Ok(Command::Close) | Err(TryRecvError::Disconnected) => return Err(Stop::Closed),
                 Err(TryRecvError::Empty) => return Ok(()),
             }
@@ -162,8 +168,17 @@ impl Poller {
         let doing = || format!("stay in the group {:?}", self.consumer_group());
         match error {
             KafkaError::MessageConsumptionFatal(code) => {
-                let reason = code.to_string();
-                Err(Error::Kafka { doing: doing(), reason }.into())
+                // The event says only that the client is of no more use; the client says why.
+                let (code, reason) =
+                    self.consumer.client().fatal_error().unwrap_or_else(|| (*code, code.to_string()));
+                Err(match code {
+                    RDKafkaErrorCode::FencedInstanceId => {
+                        let (group, member) = (self.consumer_group().to_owned(), self.settings.member());
+                        Error::Fenced { group, member }
+                    }
+                    _ => Error::Kafka { doing: doing(), reason },
+                }
+                .into())
             }
             KafkaError::MessageConsumption(code) => match code {
                 RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic => {
@@ -201,7 +216,7 @@ impl Poller {
 
     /// A broker may deny a topic for a moment, as while a new leader is elected: only one that is missing from the
     /// cluster's metadata is gone.
-    fn confirm_topics(&self) -> Result<(), Stop> {
+    pub(super) fn confirm_topics(&self) -> Result<(), Stop> {
         let brokers = &self.settings.brokers;
         let Ok(metadata) = self.consumer.fetch_metadata(None, client::REQUEST_TIMEOUT) else { return Ok(()) };
         for topic in &self.settings.config.topics {
@@ -210,8 +225,16 @@ impl Poller {
         Ok(())
     }
 
+    fn pause(&mut self) {
+        self.paused = true;
+        for held in self.partitions.values_mut() {
+            discard(&self.budget, held.take());
+        }
+    }
+
     /// Goes back to the committed offsets, with all partitions that did not begin after the rewind was asked for.
     fn rewind(&mut self, ended: u64) -> Result<(), Stop> {
+        self.paused = false;
         let mut list = TopicPartitionList::new();
         {
             let mut shared = lock(&self.shared);
@@ -331,8 +354,15 @@ impl Poller {
         let gone = self.consumer.fetch_metadata(topic, PROBE).is_err();
         let brokers = &self.settings.brokers;
         match (self.brokers_gone, gone) {
-            (false, true) => warn!("no broker answers at {brokers} any more; trying until one does"),
-            (true, false) => info!("a broker answers at {brokers} again"),
+            (false, true) => {
+                warn!("no broker answers at {brokers} any more; trying until one does");
+                let reason = self.consumer.context().last_reason();
+                lock(&self.shared).outage = Some(Outage { since: Instant::now(), reason });
+            }
+            (true, false) => {
+                info!("a broker answers at {brokers} again");
+                lock(&self.shared).outage = None;
+            }
             _ => {}
         }
         self.brokers_gone = gone;
@@ -352,7 +382,7 @@ impl Poller {
 impl Drop for Poller {
     fn drop(&mut self) {
         // The consumer, dropped next, waits until the group has let it go.
-        self.consumer.context().leave_rebalances();
+        self.leave();
     }
 }
 

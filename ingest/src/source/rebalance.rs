@@ -1,34 +1,105 @@
 //! Partitions come and go: what the poll loop does when the group hands them out anew.
 //!
 //! ```text
-//! assign   committed offsets ─► assignment ─► librdkafka ─► Assigned
+//! assign   progress, by now ─► assignment ─► librdkafka ─► Assigned
+//!          no broker to ask ─► once more, half a second later
 //! revoke   flush ─► Revoking ─► wait for the ack ─┬─ in time ─► librdkafka
 //!          assignment lost ───────────────────────┴─ too late ─► Lost ─► librdkafka
 //! ```
 
 use std::sync::mpsc::RecvTimeoutError;
+use std::time::{Duration, Instant};
 
 use puddle_types::TopicPartition;
 use rdkafka::consumer::Consumer;
+use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::{Offset as KafkaOffset, TopicPartitionList};
 use tracing::{debug, warn};
 
 use super::decode::Envelope;
 use super::held::Held;
 use super::poll::{Poller, Stop, discard};
-use super::{Ack, Event, check, fetch_watermarks};
-use crate::client::lock;
+use super::{Ack, Event, Watermarks, ask_watermarks, check, no_watermarks};
+use crate::client::{self, Rebalance, lock};
 use crate::error::Error;
 
+/// How long an assignment may wait for a broker that tells what the partitions hold: as long as the group itself waits
+/// for a member (`max.poll.interval.ms`).
+const ASSIGN_PATIENCE: Duration = Duration::from_secs(300);
+
+/// The pause between two attempts, during which the group is served.
+const ASSIGN_AGAIN: Duration = Duration::from_millis(500);
+
+/// How long an orderly leave may take; the group finds out by itself after the session's time.
+const LEAVE_PATIENCE: Duration = Duration::from_secs(2);
+
+/// An assignment that waits for a broker.
+pub(super) struct Putoff {
+    list: TopicPartitionList,
+    since: Instant,
+    again: Instant,
+}
+
+/// What came of an attempt to take partitions over.
+enum Taken {
+    Yes,
+    /// Nothing changed; no broker could tell what they hold.
+    NotYet(Error),
+}
+
 impl Poller {
+    /// Carries out what the group decided, in its order.
+    pub(super) fn rebalance(&mut self) -> Result<(), Stop> {
+        loop {
+            let (list, since) = match self.put_off.take() {
+                Some(waiting) if waiting.again > Instant::now() => {
+                    self.put_off = Some(waiting);
+                    return Ok(());
+                }
+                Some(Putoff { list, since, .. }) => (list, since),
+                None => match self.consumer.context().next_rebalance() {
+                    Some(Rebalance::Assign(list)) => (list, Instant::now()),
+                    Some(Rebalance::Revoke(list)) => {
+                        self.revoke(&list)?;
+                        continue;
+                    }
+                    None => return Ok(()),
+                },
+            };
+            match self.assign(&list)? {
+                Taken::Yes => {}
+                Taken::NotYet(error) if since.elapsed() >= ASSIGN_PATIENCE => return Err(error.into()),
+                Taken::NotYet(error) => {
+                    debug!("assigned partitions wait: {error}");
+                    self.put_off = Some(Putoff { list, since, again: Instant::now() + ASSIGN_AGAIN });
+                }
+            }
+        }
+    }
+
     /// Puts the committed offsets into the assignment before librdkafka gets it, so that nothing is ever read from
     /// the wrong place.
-    pub(super) fn assign(&mut self, list: &TopicPartitionList) -> Result<(), Stop> {
-        let mut assignment = TopicPartitionList::with_capacity(list.count());
-        let mut assigned = Vec::with_capacity(list.count());
+    fn assign(&mut self, list: &TopicPartitionList) -> Result<Taken, Stop> {
+        let mut marks = Vec::with_capacity(list.count());
         for element in list.elements() {
             let partition = self.partition(element.topic(), element.partition());
-            let watermarks = fetch_watermarks(&self.consumer, &partition)?;
+            match self.look_at(&partition)? {
+                Ok(watermarks) => marks.push((partition, watermarks)),
+                Err(error) => return Ok(Taken::NotYet(error)),
+            }
+        }
+        if let Some(fresh) = self.settings.sharing.as_ref().filter(|_| !marks.is_empty()) {
+            let fresh = fresh.ask()?;
+            let mut shared = lock(&self.shared);
+            for (partition, _) in &marks {
+                if let Some(position) = fresh.get(partition) {
+                    shared.learn(partition, *position);
+                }
+            }
+        }
+        let mut assignment = TopicPartitionList::with_capacity(marks.len());
+        let mut assigned = Vec::with_capacity(marks.len());
+        for (partition, watermarks) in marks {
             let (next, generation) = {
                 let mut shared = lock(&self.shared);
                 let next = shared.position(&partition);
@@ -49,7 +120,34 @@ impl Poller {
         self.consumer
             .incremental_assign(&assignment)
             .map_err(|error| Error::kafka("take over the partitions assigned by the group", &error))?;
-        self.send(Envelope::Event(Event::Assigned(assigned), None))
+        self.send(Envelope::Event(Event::Assigned(assigned), None))?;
+        Ok(Taken::Yes)
+    }
+
+    /// What a partition holds; the inner error is one that passes when a broker is back or a leader elected.
+    fn look_at(&self, partition: &TopicPartition) -> Result<Result<Watermarks, Error>, Stop> {
+        let error = match ask_watermarks(&self.consumer, partition) {
+            Ok(watermarks) => return Ok(Ok(watermarks)),
+            Err(error) => error,
+        };
+        match error.rdkafka_error_code() {
+            Some(
+                RDKafkaErrorCode::BrokerTransportFailure
+                | RDKafkaErrorCode::AllBrokersDown
+                | RDKafkaErrorCode::OperationTimedOut
+                | RDKafkaErrorCode::RequestTimedOut
+                | RDKafkaErrorCode::NetworkException
+                | RDKafkaErrorCode::LeaderNotAvailable
+                | RDKafkaErrorCode::NotLeaderForPartition,
+            ) => {}
+            Some(
+                RDKafkaErrorCode::UnknownPartition
+                | RDKafkaErrorCode::UnknownTopic
+                | RDKafkaErrorCode::UnknownTopicOrPartition,
+            ) => self.confirm_topics()?,
+            _ => return Err(no_watermarks(partition, &error).into()),
+        }
+        Ok(Err(no_watermarks(partition, &error)))
     }
 
     pub(super) fn revoke(&mut self, list: &TopicPartitionList) -> Result<(), Stop> {
@@ -101,5 +199,28 @@ impl Poller {
             }
         }
         self.send(Envelope::Event(Event::Lost(partitions.to_vec()), None))
+    }
+
+    /// Leaves the group, as far as that is not what closing does anyway.
+    pub(super) fn leave(&mut self) {
+        for rebalance in self.consumer.context().leave_rebalances() {
+            match rebalance {
+                Rebalance::Assign(_) => client::refuse(&self.consumer, None),
+                Rebalance::Revoke(list) => client::refuse(&self.consumer, Some(&list)),
+            }
+        }
+        if self.put_off.take().is_some() {
+            client::refuse(&self.consumer, None);
+        }
+        if self.settings.sharing.is_none() {
+            return;
+        }
+        // A closing consumer with a fixed name does not tell the group (KIP-345), and what it held would lie idle until
+        // its session ends. One that gives up its topics first does tell.
+        self.consumer.unsubscribe();
+        let end = Instant::now() + LEAVE_PATIENCE;
+        while self.queue.is_member() && Instant::now() < end {
+            let _ = self.consumer.poll(Duration::from_millis(10));
+        }
     }
 }

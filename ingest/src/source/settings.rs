@@ -1,7 +1,10 @@
 //! What a source reads, within which bounds, and the settings of its consumer.
 
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
+use puddle_types::Progress;
 use rdkafka::config::ClientConfig;
 
 use crate::config::IngestConfig;
@@ -65,6 +68,34 @@ pub struct SourceSettings {
     pub budget_bytes: usize,
     /// How long a revoked partition waits for [`Ack::done`](super::Ack::done); [`DEFAULT_REVOKE_WAIT`].
     pub revoke_wait: Duration,
+    /// Set where other members of the group write to the same table: a partition that is assigned to us goes on from
+    /// what this says then, and the group is left when the source closes, also by a static member. `None` by default.
+    pub sharing: Option<FreshProgress>,
+}
+
+/// Asks the sink how far the table is by now, whoever wrote it.
+#[derive(Clone)]
+pub struct FreshProgress(Arc<Ask>);
+
+type Ask = dyn Fn() -> Result<Progress, Box<dyn std::error::Error + Send + Sync>> + Send + Sync;
+
+impl FreshProgress {
+    /// Asks like this; from the thread that serves the group, so an answer should take less than seconds.
+    pub fn new(
+        ask: impl Fn() -> Result<Progress, Box<dyn std::error::Error + Send + Sync>> + Send + Sync + 'static,
+    ) -> Self {
+        Self(Arc::new(ask))
+    }
+
+    pub(super) fn ask(&self) -> Result<Progress, Error> {
+        (self.0)().map_err(|source| Error::Progress { source })
+    }
+}
+
+impl fmt::Debug for FreshProgress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("FreshProgress")
+    }
 }
 
 impl SourceSettings {
@@ -82,7 +113,13 @@ impl SourceSettings {
             schema,
             budget_bytes: DEFAULT_BUDGET_BYTES,
             revoke_wait: DEFAULT_REVOKE_WAIT,
+            sharing: None,
         }
+    }
+
+    /// The fixed name of this member, if it has one.
+    pub(super) fn member(&self) -> String {
+        self.config.client.get("group.instance.id").unwrap_or_default().to_owned()
     }
 
     pub(super) fn client_config(&self) -> Result<ClientConfig, Error> {

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use puddle_types::{Offset, Progress, TopicPartition};
+use puddle_types::{Offset, Position, Progress, TopicPartition};
 
-use super::Watermarks;
+use super::{Outage, Watermarks};
 use crate::config::Start;
 
 /// Guarded by one mutex, held for single look-ups and updates only.
@@ -16,6 +16,8 @@ pub(super) struct Shared {
     /// policy would point by then.
     pub(super) origins: BTreeMap<TopicPartition, Offset>,
     pub(super) watermarks: BTreeMap<TopicPartition, Watermarks>,
+    /// While no broker answers.
+    pub(super) outage: Option<Outage>,
     /// The partitions that existed at the start.
     known: BTreeSet<TopicPartition>,
     /// The newest generation.
@@ -34,6 +36,14 @@ impl Shared {
     pub(super) fn new_generation(&mut self) -> u64 {
         self.generation += 1;
         self.generation
+    }
+
+    /// Takes in how far the table is in a partition, unless more is known already, as where a gap was accepted.
+    pub(super) fn learn(&mut self, partition: &TopicPartition, position: Position) {
+        let known = self.progress.entry(partition.clone()).or_insert(position);
+        if position.next > known.next {
+            *known = position;
+        }
     }
 
     /// Where a partition goes on, if that was decided before.
@@ -60,6 +70,11 @@ impl Shared {
     /// Ends what came so far of all partitions: they go on from `progress`. Returns the newest generation that ended.
     pub(super) fn rewind(&mut self, progress: Progress) -> u64 {
         self.progress = progress;
+        self.end_all()
+    }
+
+    /// Ends what came so far of all partitions. Returns the newest generation that ended.
+    pub(super) fn end_all(&mut self) -> u64 {
         self.ended = self.new_generation();
         self.ended
     }
@@ -76,8 +91,6 @@ impl Shared {
 
 #[cfg(test)]
 mod tests {
-    use puddle_types::Position;
-
     use super::*;
 
     fn flights(partition: i32) -> TopicPartition {
@@ -102,6 +115,18 @@ mod tests {
         assert_eq!(shared.begin(&flights(0), Start::Latest, Watermarks { low: 5, high: 90 }), 9);
         shared.progress.insert(flights(0), Position { next: 40, last: None });
         assert_eq!(shared.position(&flights(0)), Some(40));
+    }
+
+    #[test]
+    fn what_others_committed_moves_a_partition_on_and_never_back() {
+        let at = |next| Position { next, last: None };
+        let mut shared = Shared::new(Progress::from([(flights(0), at(40))]), [flights(0)].into());
+        shared.learn(&flights(0), at(60));
+        assert_eq!(shared.position(&flights(0)), Some(60));
+        shared.learn(&flights(0), at(50));
+        assert_eq!(shared.position(&flights(0)), Some(60));
+        shared.learn(&flights(1), at(7));
+        assert_eq!(shared.position(&flights(1)), Some(7));
     }
 
     #[test]
