@@ -12,6 +12,9 @@ pub struct BrokerConfig {
     /// Address to listen on; port 0 takes a free one. Default 127.0.0.1:9092, Kafka's port, reachable from this machine
     /// only. There is neither authentication nor encryption, so think before changing the address.
     pub listen: SocketAddr,
+    /// Address that clients are told to use, if it is not the one that they came to: that of a proxy or a port forwarding.
+    /// Default none; Kafka's `advertised.listeners`.
+    pub advertised: Option<SocketAddr>,
     /// Folder for everything that the broker keeps; made if it does not exist.
     pub dir: PathBuf,
     /// When records are forced to disk. Default [`Fsync::Never`].
@@ -66,6 +69,7 @@ impl BrokerConfig {
     pub fn new(dir: impl Into<PathBuf>) -> BrokerConfig {
         BrokerConfig {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 9092)),
+            advertised: None,
             dir: dir.into(),
             fsync: Fsync::Never,
             auto_create_topics: false,
@@ -86,6 +90,9 @@ impl BrokerConfig {
 
     pub(crate) fn validate(&self) -> Result<(), Error> {
         let wrong = |field, why| Err(Error::Config { field, why });
+        if self.advertised.is_some_and(|address| address.port() == 0) {
+            return wrong("advertised", "must name a port, for clients cannot find port 0");
+        }
         if self.default_partitions < 1 {
             return wrong("default_partitions", "must be at least 1");
         }

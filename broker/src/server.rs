@@ -123,7 +123,8 @@ async fn serve(stream: TcpStream, remote: SocketAddr, state: Arc<State>) {
 /// Serves one request after the other, in the order in which they came, as the protocol wants it.
 async fn converse(stream: TcpStream, remote: SocketAddr, state: &Arc<State>) -> Result<(), ConnectionError> {
     stream.set_nodelay(true)?;
-    let peer = Peer { local: stream.local_addr()?, remote };
+    let advertised = state.config.advertised.map_or_else(|| stream.local_addr(), Ok)?;
+    let peer = Peer { advertised, remote };
     let (read, mut write) = stream.into_split();
     let mut frames = Frames::new(read, state.config.max_request_bytes);
     while let Some(frame) = frames.next().await? {

@@ -19,10 +19,18 @@ use std::sync::OnceLock;
 
 use server::Server;
 
+use crate::{Proxy, topics};
+
 /// Environment variable with the `host:port` of a Kafka that [`Apache::shared`] uses instead of starting one.
 ///
 /// The binary `apache-kafka` of this crate starts such a Kafka for a whole test run.
 pub const ADDRESS_VARIABLE: &str = "PUDDLE_APACHE_KAFKA";
+
+/// Who may come to [`Apache::sasl_brokers`].
+pub const USER: &str = "puddle";
+
+/// The password of [`USER`].
+pub const PASSWORD: &str = "a-password-for-tests";
 
 /// An Apache Kafka that runs: single node, empty at first, topics are not created automatically.
 #[derive(Debug)]
@@ -41,6 +49,17 @@ impl Apache {
     /// When Kafka is there but does not start, and where `CI` is `true` also when it is not there.
     pub fn start() -> Option<Apache> {
         skip_if_missing(Apache::try_start())
+    }
+
+    /// Starts a Kafka for one test that sends the clients of a proxy through it again; those of
+    /// [`brokers`](Apache::brokers) come to it directly.
+    ///
+    /// # Panics
+    /// As [`Apache::start`].
+    pub fn behind(proxy: &Proxy) -> Option<Apache> {
+        let kafka = skip_if_missing(Apache::try_start_behind(Some(proxy)))?;
+        proxy.lead_to(kafka.server.as_ref().expect("we started it").behind_proxy());
+        Some(kafka)
     }
 
     /// The Kafka that the tests of this process share: the one at [`ADDRESS_VARIABLE`] if that is set, else one
@@ -63,13 +82,27 @@ impl Apache {
     /// # Errors
     /// [`Error::Missing`] without Java or Maven; any other when Kafka could not be fetched or started.
     pub fn try_start() -> Result<Apache, Error> {
-        let server = Server::start(&artifacts::classpath()?)?;
+        Apache::try_start_behind(None)
+    }
+
+    fn try_start_behind(proxy: Option<&Proxy>) -> Result<Apache, Error> {
+        let server = Server::start(&artifacts::classpath()?, proxy.map(Proxy::address))?;
         Ok(Apache { brokers: server.brokers(), server: Some(server) })
     }
 
     /// The address for `bootstrap.servers`.
     pub fn brokers(&self) -> &str {
         &self.brokers
+    }
+
+    /// The address for clients that say who they are, by SASL/PLAIN without TLS: [`USER`] with [`PASSWORD`].
+    ///
+    /// # Panics
+    /// When somebody else started this Kafka, without such an address.
+    pub fn sasl_brokers(&self) -> String {
+        let listeners = topics::broker_setting(&self.brokers, "advertised.listeners");
+        let address = listeners.split(',').find_map(|listener| listener.strip_prefix("SASL://"));
+        address.unwrap_or_else(|| panic!("{} has no listener named SASL", self.brokers)).to_owned()
     }
 
     /// The server's process id; `None` where somebody else started it.

@@ -9,6 +9,8 @@ use puddle_broker::{Broker, BrokerConfig};
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 
+use crate::Proxy;
+
 /// An embedded broker on a free loopback port, with a temporary folder and a runtime of its own; empty at first,
 /// topics are not created automatically. It stops when dropped.
 #[derive(Debug)]
@@ -46,6 +48,16 @@ impl Embedded {
         // A restart takes the same port again: clients that are connected expect to find it there.
         config.listen = address;
         Embedded { config, running: Some(running), folder }
+    }
+
+    /// Starts a broker that sends its clients through a proxy.
+    ///
+    /// # Panics
+    /// As [`Embedded::start`].
+    pub fn behind(proxy: &Proxy) -> Embedded {
+        let broker = Embedded::start_with(|config| config.advertised = Some(proxy.address()));
+        proxy.lead_to(broker.config.listen);
+        broker
     }
 
     /// The address for `bootstrap.servers`, the same after a restart.

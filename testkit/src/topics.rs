@@ -4,7 +4,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication,
+};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
@@ -61,6 +63,26 @@ pub fn delete_records(brokers: &str, topic: &str, partition: i32, below: i64) {
     results.elements().iter().for_each(|element| {
         element.error().unwrap_or_else(|error| panic!("cannot delete records of {topic}: {error}"));
     });
+}
+
+/// Adds partitions to a topic, up to so many.
+///
+/// # Panics
+/// As [`create`].
+pub fn add_partitions(brokers: &str, topic: &str, partitions: usize) {
+    let new = NewPartitions::new(topic, partitions);
+    let results = block_on(admin(brokers).create_partitions([&new], &options()));
+    expect_one(&format!("add partitions to {topic}"), results);
+}
+
+/// What a setting of the only broker is; empty if it has none of that name.
+pub(crate) fn broker_setting(brokers: &str, name: &str) -> String {
+    let asked = [ResourceSpecifier::Broker(1)];
+    let results = block_on(admin(brokers).describe_configs(&asked, &options()));
+    let results = results.unwrap_or_else(|error| panic!("cannot ask for {name}: {error}"));
+    let settings =
+        results.into_iter().next().expect("one answer").unwrap_or_else(|code| panic!("{name}: {code}"));
+    settings.get(name).and_then(|setting| setting.value.clone()).unwrap_or_default()
 }
 
 fn admin(brokers: &str) -> AdminClient<DefaultClientContext> {

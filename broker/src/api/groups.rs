@@ -35,8 +35,8 @@ pub(super) fn identity(member_id: &str, instance_id: &Option<StrBytes>) -> Ident
 
 /// The only node coordinates all groups.
 pub(super) fn find_coordinator(call: &Call<'_>, request: FindCoordinatorRequest) -> FindCoordinatorResponse {
-    let host = text(call.peer.local.ip().to_string());
-    let port = i32::from(call.peer.local.port());
+    let host = text(call.peer.advertised.ip().to_string());
+    let port = i32::from(call.peer.advertised.port());
     let refused = (request.key_type != GROUP).then(|| {
         (ResponseError::InvalidRequest.code(), text("this broker coordinates groups only, no transactions"))
     });

@@ -40,8 +40,8 @@ pub(super) async fn metadata(call: &Call<'_>, request: MetadataRequest) -> Metad
     };
     let node = MetadataResponseBroker::default()
         .with_node_id(BrokerId(NODE_ID))
-        .with_host(text(call.peer.local.ip().to_string()))
-        .with_port(i32::from(call.peer.local.port()));
+        .with_host(text(call.peer.advertised.ip().to_string()))
+        .with_port(i32::from(call.peer.advertised.port()));
     MetadataResponse::default()
         .with_brokers(vec![node])
         .with_cluster_id(Some(text(call.state.cluster_id())))
@@ -107,7 +107,7 @@ pub(super) fn describe_cluster(call: &Call<'_>, request: DescribeClusterRequest)
     }
     let node = DescribeClusterBroker::default()
         .with_broker_id(BrokerId(NODE_ID))
-        .with_host(text(call.peer.local.ip().to_string()))
-        .with_port(i32::from(call.peer.local.port()));
+        .with_host(text(call.peer.advertised.ip().to_string()))
+        .with_port(i32::from(call.peer.advertised.port()));
     response.with_brokers(vec![node])
 }

@@ -61,8 +61,8 @@ pub(crate) const SERVED: &[(ApiKey, i16, i16)] = &[
 /// What a handler needs to know of the connection.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Peer {
-    /// The broker's address as the client has reached it, and so the one it is told to use.
-    pub(crate) local: SocketAddr,
+    /// The broker's address that the client is told to use: the one it has reached, unless configured.
+    pub(crate) advertised: SocketAddr,
     pub(crate) remote: SocketAddr,
 }
 

@@ -25,8 +25,8 @@ impl Bench {
     }
 
     fn send(&self, frame: Bytes) -> Result<Option<BytesMut>, Malformed> {
-        let local = SocketAddr::from(([127, 0, 0, 1], 9092));
-        let peer = Peer { local, remote: local };
+        let address = SocketAddr::from(([127, 0, 0, 1], 9092));
+        let peer = Peer { advertised: address, remote: address };
         self.runtime.block_on(serve(&self.state, peer, frame))
     }
 

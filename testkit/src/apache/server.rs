@@ -5,7 +5,7 @@
 //! then kills the JVM and removes its folder.
 
 use std::fs::{self, File};
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -15,7 +15,7 @@ use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use tempfile::TempDir;
 
-use super::{Error, find_program, io};
+use super::{Error, PASSWORD, USER, find_program, io};
 
 /// A start takes 4 s on two idle cores; a busy machine may need many times that.
 const START_DEADLINE: Duration = Duration::from_secs(90);
@@ -26,18 +26,31 @@ const ATTEMPTS: usize = 3;
 pub(super) struct Server {
     jvm: Child,
     reaper: Child,
-    port: u16,
+    ports: Ports,
     /// Tells this Kafka from a stranger that took its port.
     cluster: String,
     folder: TempDir,
 }
 
+/// Where Kafka listens, on loopback.
+#[derive(Debug)]
+struct Ports {
+    /// For clients that need no name.
+    open: u16,
+    /// For clients that say who they are.
+    sasl: u16,
+    /// For a proxy, whose clients are told to come by it again.
+    proxied: u16,
+    controller: u16,
+}
+
 impl Server {
-    pub(super) fn start(classpath: &str) -> Result<Server, Error> {
+    /// Starts Kafka. What comes to [`Server::behind_proxy`] is told to use the address `advertised`, if there is one.
+    pub(super) fn start(classpath: &str, advertised: Option<SocketAddr>) -> Result<Server, Error> {
         let java = java()?;
         let mut attempt = 1;
         loop {
-            let started = Server::launch(&java, classpath).and_then(|mut server| {
+            let started = Server::launch(&java, classpath, advertised).and_then(|mut server| {
                 server.wait_until_ready()?;
                 Ok(server)
             });
@@ -53,21 +66,25 @@ impl Server {
     }
 
     pub(super) fn brokers(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        format!("127.0.0.1:{}", self.ports.open)
+    }
+
+    pub(super) fn behind_proxy(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.ports.proxied).into()
     }
 
     pub(super) fn pid(&self) -> u32 {
         self.jvm.id()
     }
 
-    fn launch(java: &Path, classpath: &str) -> Result<Server, Error> {
+    fn launch(java: &Path, classpath: &str, advertised: Option<SocketAddr>) -> Result<Server, Error> {
         let folder =
             tempfile::Builder::new().prefix("puddle-kafka-").tempdir().map_err(io("create a folder"))?;
-        let (port, controller) = free_ports()?;
+        let ports = free_ports()?;
         let settings = folder.path().join("server.properties");
-        let text = settings_text(port, controller, &folder.path().join("data"));
+        let text = settings_text(&ports, advertised, &folder.path().join("data"));
         fs::write(&settings, text).map_err(io(format!("write {}", settings.display())))?;
-        let cluster = cluster_id(port);
+        let cluster = cluster_id(ports.open);
         format_storage(java, classpath, &settings, &cluster)?;
 
         let mut jvm = run_class(java, classpath, "kafka.Kafka", folder.path())?
@@ -75,7 +92,7 @@ impl Server {
             .spawn()
             .map_err(io("start java"))?;
         match spawn_reaper(jvm.id(), folder.path()) {
-            Ok(reaper) => Ok(Server { jvm, reaper, port, cluster, folder }),
+            Ok(reaper) => Ok(Server { jvm, reaper, ports, cluster, folder }),
             Err(error) => {
                 end(&mut jvm);
                 Err(error)
@@ -130,23 +147,28 @@ pub(super) fn java() -> Result<PathBuf, Error> {
     find_program("java", "apt-get install default-jre-headless")
 }
 
-/// Two ports that are free now; held until both are known, so that they differ.
-fn free_ports() -> Result<(u16, u16), Error> {
+/// Ports that are free now; held until all are known, so that they differ.
+fn free_ports() -> Result<Ports, Error> {
     let listen = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(io("find a free port"));
-    let port =
-        |listener: TcpListener| listener.local_addr().map(|a| a.port()).map_err(io("find a free port"));
-    let (one, two) = (listen()?, listen()?);
-    Ok((port(one)?, port(two)?))
+    let held = [listen()?, listen()?, listen()?, listen()?];
+    let port = |i: usize| held[i].local_addr().map(|a| a.port()).map_err(io("find a free port"));
+    Ok(Ports { open: port(0)?, sasl: port(1)?, proxied: port(2)?, controller: port(3)? })
 }
 
 /// Kafka's defaults want three nodes, and wait for more members before a group's first rebalance.
-fn settings_text(port: u16, controller: u16, data: &Path) -> String {
+fn settings_text(ports: &Ports, advertised: Option<SocketAddr>, data: &Path) -> String {
+    let Ports { open, sasl, proxied, controller } = ports;
+    let proxy = advertised.unwrap_or_else(|| (Ipv4Addr::LOCALHOST, *proxied).into());
+    let plain = "org.apache.kafka.common.security.plain.PlainLoginModule";
     format!(
         "process.roles=broker,controller\n\
          node.id=1\n\
          controller.quorum.voters=1@127.0.0.1:{controller}\n\
-         listeners=BROKER://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n\
-         listener.security.protocol.map=BROKER:PLAINTEXT,CONTROLLER:PLAINTEXT\n\
+         listeners=BROKER://127.0.0.1:{open},SASL://127.0.0.1:{sasl},PROXIED://127.0.0.1:{proxied},CONTROLLER://127.0.0.1:{controller}\n\
+         advertised.listeners=BROKER://127.0.0.1:{open},SASL://127.0.0.1:{sasl},PROXIED://{proxy}\n\
+         listener.security.protocol.map=BROKER:PLAINTEXT,SASL:SASL_PLAINTEXT,PROXIED:PLAINTEXT,CONTROLLER:PLAINTEXT\n\
+         listener.name.sasl.sasl.enabled.mechanisms=PLAIN\n\
+         listener.name.sasl.plain.sasl.jaas.config={plain} required user_{USER}=\"{PASSWORD}\";\n\
          inter.broker.listener.name=BROKER\n\
          controller.listener.names=CONTROLLER\n\
          log.dirs={data}\n\
