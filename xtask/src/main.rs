@@ -1,8 +1,9 @@
-//! Developer commands: `cargo xtask test`, `cargo xtask check`, `cargo xtask chaos`.
+//! Developer commands: `cargo xtask test`, `cargo xtask check`, `cargo xtask chaos`, `cargo xtask guards`.
 
 mod apache;
 mod chaos;
 mod check;
+mod guards;
 mod python;
 mod test;
 mod tools;
@@ -27,6 +28,9 @@ enum Command {
     /// Kill, stop and disturb running pipelines at random moments, and compare what they wrote with what was produced
     #[command(after_help = "Example:  cargo xtask chaos --trials 200 --seed 7 --broker apache")]
     Chaos(chaos::Args),
+    /// Switch each guard of `xtask/guards.toml` off, one at a time, and see its test fail
+    #[command(after_help = "Example:  cargo xtask guards fsync")]
+    Guards(guards::Args),
 }
 
 fn main() -> ExitCode {
@@ -34,6 +38,7 @@ fn main() -> ExitCode {
         Command::Test(args) => test::test(args),
         Command::Check => check::check(),
         Command::Chaos(args) => chaos::chaos(args),
+        Command::Guards(args) => guards::guards(args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
