@@ -62,6 +62,15 @@ pub enum SinkKind {
     Parquet,
 }
 
+impl SinkKind {
+    /// Whether several runs of a pipeline may write a table of this kind at a time.
+    pub fn allows_several_writers(self) -> bool {
+        match self {
+            Self::Parquet => false,
+        }
+    }
+}
+
 impl SinkConfig {
     /// The configuration of a Parquet table with every default.
     pub fn new(table: impl Into<String>) -> Self {

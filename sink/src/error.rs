@@ -77,7 +77,10 @@ pub enum Error {
         asked: Vec<String>,
     },
     /// Another writer has the table open.
-    #[error("table {table:?} is being written by {holder}: stop that one, or choose another [sink] table")]
+    #[error(
+        "table {table:?} is being written by {holder}, and a table of this kind has one writer: stop that one, or \
+         choose another [sink] table. Several runs can share a table of kind = \"delta\""
+    )]
     Locked {
         /// The table.
         table: String,
@@ -149,6 +152,19 @@ pub enum Error {
         /// Where it must begin.
         expected: Offset,
     },
+    /// Another writer has moved a partition of the epoch on. Abort, reload, and read again from progress.
+    #[error(
+        "another writer has moved {partition} on to offset {found}, and this epoch begins at {from}: it must be read \
+         again from there"
+    )]
+    Stale {
+        /// The partition.
+        partition: TopicPartition,
+        /// Where the epoch begins.
+        from: Offset,
+        /// Where the table goes on.
+        found: Offset,
+    },
     /// An epoch's counts contradict one another or the rows that were written.
     #[error("the epoch's counts do not add up: {reason}")]
     Counts {
@@ -218,10 +234,26 @@ impl Error {
         )
     }
 
-    /// Whether the disk or a quota is full, so that the same may succeed when there is room.
-    pub fn is_out_of_space(&self) -> bool {
-        let (Self::Io { source, .. } | Self::Sync { source, .. }) = self else { return false };
-        matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+    /// Whether the disk has no room or no inodes left, or a quota is used up, so that the same may succeed later.
+    pub fn is_full(&self) -> bool {
+        let mut next: Option<&(dyn std::error::Error + 'static)> = Some(self);
+        while let Some(error) = next {
+            next = match error.downcast_ref::<io::Error>() {
+                Some(io) => match io.kind() {
+                    io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => return true,
+                    // As its source, it names that of the error that it wraps, and skips the error itself.
+                    _ => io.get_ref().map(|inner| inner as _),
+                },
+                None => error.source(),
+            };
+        }
+        false
+    }
+
+    /// Whether another writer moved a partition on: nothing is wrong, but the epoch must be read again from there,
+    /// after [`abort`](crate::Sink::abort) and [`reload`](crate::Sink::reload).
+    pub fn is_stale(&self) -> bool {
+        matches!(self, Self::Stale { .. })
     }
 
     /// Whether the sink must be opened again, an [`abort`](crate::Sink::abort) not being enough.
@@ -268,4 +300,25 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
         source = inner.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_seen_however_deep_it_is_wrapped() {
+        let path = Path::new("t");
+        let io = |kind| Error::Io { action: "write", path: path.to_owned(), source: io::Error::from(kind) };
+        assert!(io(io::ErrorKind::StorageFull).is_full());
+        assert!(io(io::ErrorKind::QuotaExceeded).is_full());
+        assert!(!io(io::ErrorKind::PermissionDenied).is_full());
+        let full = || io::Error::from(io::ErrorKind::StorageFull);
+        assert!(Error::sync(path)(io::Error::other(io::Error::other(full()))).is_full());
+        let parquet = ParquetError::External(Box::new(ParquetError::External(Box::new(full()))));
+        assert!(Error::Parquet { path: path.to_owned(), source: parquet }.is_full());
+        let arrow = ArrowError::ExternalError(Box::new(full()));
+        assert!(Error::arrow("t")(arrow).is_full());
+        assert!(!Error::arrow("t")(ArrowError::DivideByZero).is_full());
+    }
 }

@@ -7,6 +7,7 @@ pub mod hive;
 pub mod lake;
 pub mod memory;
 pub mod parquet;
+mod room;
 mod schema;
 pub mod storage;
 
@@ -20,6 +21,7 @@ use puddle_types::{Offset, Progress, TopicPartition};
 pub use config::{SinkConfig, SinkKind};
 pub use epoch::{Committed, Epoch, Retried, Span};
 pub use error::Error;
+pub use room::Room;
 
 /// Where rows go. Each commit makes rows and the progress they stand for visible together, or neither.
 ///

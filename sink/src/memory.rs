@@ -14,7 +14,8 @@ use crate::{Committed, Epoch, Error, Sink};
 
 const NAME: &str = "memory";
 
-/// A table that lives as long as its clones, and is written by one sink after another.
+/// A table that lives as long as its clones, and is written by one sink after another, or by
+/// [several](Self::with_several_writers) at a time.
 #[derive(Clone, Default)]
 pub struct MemoryTable {
     content: Arc<Mutex<Content>>,
@@ -29,8 +30,9 @@ struct Content {
     /// The rejected records of each commit, which stand for a file.
     rejected: BTreeMap<PathBuf, Vec<RecordBatch>>,
     epochs: Vec<Epoch>,
-    /// Who has it open.
+    /// Who has it open, where one writer is allowed.
     holder: Option<String>,
+    several: bool,
 }
 
 /// A memory table that is open for writing.
@@ -53,6 +55,13 @@ impl MemoryTable {
     /// An empty table.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// An empty table that may have several writers, each of which sees what the others committed when it reloads.
+    pub fn with_several_writers() -> Self {
+        let table = Self::default();
+        table.lock().several = true;
+        table
     }
 
     /// Opens the table for rows of this schema; refuses what a stored table refuses.
@@ -83,8 +92,13 @@ impl MemoryTable {
             retrying: BTreeSet::new(),
             broken: None,
         };
-        content.holder = Some(owner.to_owned());
+        content.holder = (!content.several).then(|| owner.to_owned());
         Ok(Box::new(sink))
+    }
+
+    /// Where each partition goes on, whoever wrote it.
+    pub fn progress(&self) -> Progress {
+        self.lock().progress.clone()
     }
 
     /// The committed rows, in the order of their commits.
@@ -154,13 +168,24 @@ impl Sink for MemorySink {
             return Ok(Committed { epoch: newest, ..Committed::default() });
         }
         epoch.check(&self.progress, &self.gaps, rows, rejected, retried).map_err(|error| self.fail(error))?;
+        let mut content = self.table.content.lock().unwrap_or_else(PoisonError::into_inner);
+        let newest = content.epochs.len() as u64;
         for (partition, span) in &epoch.partitions {
+            let next = |progress: &Progress| progress.get(partition).map(|position| position.next);
+            if let Some(found) =
+                next(&content.progress).filter(|_| next(&content.progress) != next(&self.progress))
+            {
+                drop(content);
+                let stale = Error::Stale { partition: partition.clone(), from: span.from, found };
+                return Err(self.fail(stale));
+            }
+        }
+        for (partition, span) in &epoch.partitions {
+            span.advance(partition, &mut content.progress);
             span.advance(partition, &mut self.progress);
         }
-        let mut content = self.table.lock();
         content.owner = Some(self.owner.clone());
         content.columns.clone_from(&self.columns);
-        content.progress.clone_from(&self.progress);
         content.rows.append(&mut self.rows);
         for path in std::mem::take(&mut self.retrying) {
             content.rejected.remove(&path);
@@ -205,13 +230,18 @@ impl Sink for MemorySink {
     }
 
     fn reload(&mut self) -> Result<(), Error> {
-        self.check_health()
+        self.check_health()?;
+        self.progress = self.table.progress();
+        Ok(())
     }
 }
 
 impl Drop for MemorySink {
     fn drop(&mut self) {
-        self.table.lock().holder = None;
+        let mut content = self.table.lock();
+        if !content.several {
+            content.holder = None;
+        }
     }
 }
 
