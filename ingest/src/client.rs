@@ -12,7 +12,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::metadata::Metadata;
 use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafkaRespErr;
-use serde::Deserialize;
+use serde::de::{Deserialize, Deserializer, Visitor};
 use tracing::{debug, warn};
 
 use crate::error::{Error, reason};
@@ -44,9 +44,13 @@ const REFUSED: &[(&str, &str)] = &[
     ("plugin.library.paths", "would load foreign code"),
 ];
 
+/// How long a request may wait for its answer before its connection is taken for dead and made anew. librdkafka's
+/// default is a minute, and nothing else tells of a connection that a firewall forgot: the group would have given us up
+/// before (`session.timeout.ms`, 45 s). A broker that is only slow is asked again, and answers the same.
+pub const DEFAULT_SOCKET_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// Further librdkafka settings, by name. Values may be secrets: `Debug` shows the names only.
-#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(transparent)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct ClientSettings(BTreeMap<String, String>);
 
 impl ClientSettings {
@@ -66,7 +70,11 @@ impl ClientSettings {
         self.0.get(key).map(String::as_str)
     }
 
-    /// Checks that no setting undermines exactly-once.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+
+    /// Checks that no setting undermines exactly-once, and that the client was built for what they ask.
     ///
     /// # Errors
     /// [`Error::Setting`], which names the setting and never its value.
@@ -76,7 +84,7 @@ impl ClientSettings {
                 return Err(Error::Setting { key: key.clone(), reason: (*reason).to_owned() });
             }
         }
-        Ok(())
+        self.check_supported()
     }
 
     /// A librdkafka configuration: these settings for these brokers, and what every client of Puddle needs.
@@ -86,6 +94,9 @@ impl ClientSettings {
         // Idle connections are reaped by brokers; librdkafka opens them again by itself.
         config.set("log.connection.close", "false");
         config.set("client.id", "puddle");
+        config.set("socket.timeout.ms", DEFAULT_SOCKET_TIMEOUT.as_millis().to_string());
+        // So that a firewall does not forget a connection that is only idle.
+        config.set("socket.keepalive.enable", "true");
         config.set("allow.auto.create.topics", "false");
         config.extend(self.0.clone());
         config.set("bootstrap.servers", brokers);
@@ -101,6 +112,47 @@ impl ClientSettings {
 impl fmt::Debug for ClientSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_map().entries(self.0.keys().map(|key| (key, "..."))).finish()
+    }
+}
+
+impl<'de> Deserialize<'de> for ClientSettings {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let settings = BTreeMap::<String, Text>::deserialize(deserializer)?;
+        Ok(Self(settings.into_iter().map(|(key, Text(value))| (key, value)).collect()))
+    }
+}
+
+/// A setting's value. What is wrong with it is said without showing it, for it may be a password.
+struct Text(String);
+
+impl<'de> Deserialize<'de> for Text {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Scalar;
+        impl Visitor<'_> for Scalar {
+            type Value = Text;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string, a whole number or a boolean (quote a name that has dots)")
+            }
+
+            fn visit_str<E>(self, value: &str) -> Result<Text, E> {
+                Ok(Text(value.to_owned()))
+            }
+
+            fn visit_i64<E>(self, value: i64) -> Result<Text, E> {
+                Ok(Text(value.to_string()))
+            }
+
+            fn visit_bool<E>(self, value: bool) -> Result<Text, E> {
+                Ok(Text(value.to_string()))
+            }
+
+            fn visit_f64<E: serde::de::Error>(self, _: f64) -> Result<Text, E> {
+                // serde's own message would show the number.
+                Err(E::custom(format!("expected {}", &self as &dyn serde::de::Expected)))
+            }
+        }
+        deserializer.deserialize_any(Scalar)
     }
 }
 

@@ -49,6 +49,10 @@ pub struct IngestConfig {
     /// Further librdkafka settings, such as `security.protocol`. Those that exactly-once depends on are refused.
     #[serde(default)]
     pub client: ClientSettings,
+    /// Whether client settings may send a password unencrypted, or talk to a broker that does not prove who it is. They
+    /// are refused without, whatever the address is: a tunnel on this machine may lead anywhere.
+    #[serde(default)]
+    pub allow_insecure: bool,
 }
 
 /// How record values are encoded.
@@ -94,7 +98,7 @@ impl Default for UnknownFields {
 
 impl IngestConfig {
     /// Checks what can be checked without a broker: topics are named once and legally, the group has a name, and no
-    /// client setting undermines exactly-once.
+    /// client setting undermines exactly-once, or security without [`allow_insecure`](Self::allow_insecure).
     ///
     /// # Errors
     /// A usage error that names what is wrong.
@@ -110,6 +114,9 @@ impl IngestConfig {
         }
         if self.group.as_ref().is_some_and(String::is_empty) {
             return Err(Error::GroupName);
+        }
+        if !self.allow_insecure {
+            self.client.check_secure()?;
         }
         self.client.validate()
     }
@@ -180,6 +187,35 @@ mod tests {
         }
     }
 
+    /// Fault matrix 48.
+    #[test]
+    fn insecure_settings_are_refused_unless_forced() {
+        let insecure =
+            "topics = ['a']\nclient = { 'security.protocol' = 'sasl_plaintext', 'sasl.mechanism' = 'PLAIN' }";
+        let error = parse(insecure).unwrap().validate().unwrap_err();
+        assert!(matches!(error, Error::Insecure { .. }), "{error}");
+        parse(&format!("{insecure}\nallow_insecure = true")).unwrap().validate().unwrap();
+    }
+
+    /// Fault matrix 47.
+    #[test]
+    fn a_value_of_another_kind_is_taken_or_named_but_never_shown() {
+        let config =
+            parse("topics = ['a']\nclient = { 'fetch.wait.max.ms' = 100, 'check.it' = true }").unwrap();
+        assert_eq!(config.client.get("fetch.wait.max.ms"), Some("100"));
+        assert_eq!(config.client.get("check.it"), Some("true"));
+        for wrong in ["12.5", "['12.5']", "{ a = '12.5' }"] {
+            let error =
+                parse(&format!("topics = ['a']\nclient = {{ 'sasl.password' = {wrong} }}")).unwrap_err();
+            assert!(
+                !error.message().contains("12.5") && error.message().contains("a string"),
+                "{}",
+                error.message()
+            );
+        }
+    }
+
+    /// Fault matrix 47.
     #[test]
     fn values_of_client_settings_are_never_printed() {
         let config = parse("topics = ['a']\nclient = { 'sasl.password' = 'hunter2' }").unwrap();

@@ -74,6 +74,17 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// A client setting gives a secret away, or trust.
+    #[error(
+        "the client setting {key:?} {why}: use sasl_ssl with its checks, or, where nobody else can listen, set \
+         allow_insecure = true in [ingest]"
+    )]
+    Insecure {
+        /// Its name.
+        key: &'static str,
+        /// What is insecure about it.
+        why: &'static str,
+    },
     /// What the table expects next is not what the topic can offer.
     #[error(
         "{partition} holds the offsets {low} to {high} (exclusive), but offset {expected} comes next: \
@@ -249,6 +260,7 @@ impl Error {
             | Error::TopicName { .. }
             | Error::NoTopics
             | Error::Setting { .. }
+            | Error::Insecure { .. }
             | Error::Dataset { .. }
             | Error::UnknownColumn { .. }
             | Error::Pace { .. }

@@ -12,9 +12,10 @@ pub mod raw;
 pub mod reader;
 pub mod replay;
 pub mod schema;
+mod security;
 mod source;
 
-pub use client::ClientSettings;
+pub use client::{ClientSettings, DEFAULT_SOCKET_TIMEOUT};
 pub use config::{DEFAULT_START, DEFAULT_UNKNOWN_FIELDS, Format, IngestConfig, Start, UnknownFields};
 pub use error::Error;
 pub use source::{
