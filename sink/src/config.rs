@@ -1,5 +1,7 @@
 //! The `[sink]` section of `pipeline.toml`.
 
+use std::fmt;
+
 use parquet::basic::ZstdLevel;
 use serde::{Deserialize, Serialize};
 
@@ -60,6 +62,8 @@ pub enum SinkKind {
     /// A folder of Parquet files with a commit log beside it.
     #[default]
     Parquet,
+    /// A Delta Lake table.
+    Delta,
 }
 
 impl SinkKind {
@@ -67,7 +71,17 @@ impl SinkKind {
     pub fn allows_several_writers(self) -> bool {
         match self {
             Self::Parquet => false,
+            Self::Delta => true,
         }
+    }
+}
+
+impl fmt::Display for SinkKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Parquet => "parquet",
+            Self::Delta => "delta",
+        })
     }
 }
 

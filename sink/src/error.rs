@@ -4,8 +4,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use arrow::error::ArrowError;
+use delta_kernel::KernelError;
 use parquet::errors::ParquetError;
 use puddle_types::{Offset, TopicPartition};
+
+use crate::SinkKind;
 
 /// A failure of a sink or of reading a lake. Its text says what, where, and what to try.
 #[derive(Debug, thiserror::Error)]
@@ -76,6 +79,18 @@ pub enum Error {
         /// What was asked for.
         asked: Vec<String>,
     },
+    /// The table is of another kind.
+    #[error(
+        "table {table:?} is of kind = \"{pinned}\", not \"{asked}\": set kind back, or choose a new [sink] table"
+    )]
+    Kind {
+        /// The table.
+        table: String,
+        /// Its kind.
+        pinned: SinkKind,
+        /// What was asked for.
+        asked: SinkKind,
+    },
     /// Another writer has the table open.
     #[error(
         "table {table:?} is being written by {holder}, and a table of this kind has one writer: stop that one, or \
@@ -105,6 +120,22 @@ pub enum Error {
         /// The table's folder.
         path: PathBuf,
         /// The folder of its log.
+        log: PathBuf,
+    },
+    /// The table's folder holds a file of an epoch that its log does not have.
+    #[error(
+        "{} is of epoch {epoch}, but the table's log ends with epoch {last}: the log lost its newest entries. Put {} \
+         back as it was; or move the table's files of later epochs away, and their records are read again from Kafka",
+        path.display(), log.display()
+    )]
+    Ahead {
+        /// The file.
+        path: PathBuf,
+        /// The epoch that its name carries.
+        epoch: u64,
+        /// The log's newest epoch.
+        last: u64,
+        /// The folder of the log.
         log: PathBuf,
     },
     /// A file that is to be run again is not one of the table's rejected records.
@@ -201,6 +232,16 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
+    /// The Delta kernel could not read or write a table's log.
+    #[error("could not {action} the Delta log {}", path.display())]
+    Delta {
+        /// What was tried.
+        action: &'static str,
+        /// The folder of the log, or a file of it.
+        path: PathBuf,
+        /// What the kernel said.
+        source: Box<KernelError>,
+    },
     /// Parquet could not encode the rows.
     #[error("could not encode {} as Parquet", path.display())]
     Parquet {
@@ -229,6 +270,7 @@ impl Error {
                 | Self::Schema { .. }
                 | Self::Owner { .. }
                 | Self::PartitionBy { .. }
+                | Self::Kind { .. }
                 | Self::Foreign { .. }
                 | Self::NoTable { .. }
         )
@@ -258,7 +300,7 @@ impl Error {
 
     /// Whether the sink must be opened again, an [`abort`](crate::Sink::abort) not being enough.
     pub fn needs_reopen(&self) -> bool {
-        matches!(self, Self::Poisoned { .. } | Self::Sync { .. } | Self::Conflict { .. })
+        matches!(self, Self::Poisoned { .. } | Self::Sync { .. } | Self::Conflict { .. } | Self::Ahead { .. })
     }
 
     pub(crate) fn io<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> Self + 'a {

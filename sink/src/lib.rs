@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 pub mod config;
+pub mod delta;
 mod epoch;
 mod error;
 pub mod hive;
@@ -83,5 +84,6 @@ pub fn open(
             let storage = Arc::new(storage::LocalStorage { durable: config.durable });
             Ok(Box::new(parquet::ParquetSink::open(lake, config, schema, owner, storage)?))
         }
+        SinkKind::Delta => Err(Error::Config { key: "kind", reason: "\"delta\" is not built in".to_owned() }),
     }
 }

@@ -1,0 +1,3 @@
+//! A Delta Lake table.
+
+pub(crate) mod engine;
