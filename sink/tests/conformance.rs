@@ -2,13 +2,17 @@
 
 mod common;
 
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch};
 use arrow::datatypes::{Int64Type, SchemaRef};
-use common::{OWNER, epoch, feed, id, next_offset, partition, rejected, rows, schema, span};
+use common::{
+    OWNER, epoch, feed, id, next_offset, partition, rejected, rejected_at, rows, rows_at, schema, span,
+};
 use puddle_sink::memory::MemoryTable;
-use puddle_sink::{Committed, Epoch, Error, Sink, lake};
+use puddle_sink::{Committed, Epoch, Error, Retried, Sink, lake};
 use puddle_types::{Position, metadata};
 
 /// A place that one table is kept in, and read back from.
@@ -16,6 +20,7 @@ trait Store {
     fn open(&self, schema: SchemaRef, owner: &str) -> Result<Box<dyn Sink>, Error>;
     fn rows(&self) -> Vec<RecordBatch>;
     fn rejected(&self) -> Vec<RecordBatch>;
+    fn rejected_files(&self) -> Vec<PathBuf>;
 }
 
 fn stores() -> Vec<(&'static str, Box<dyn Store>)> {
@@ -34,6 +39,10 @@ impl Store for MemoryTable {
     fn rejected(&self) -> Vec<RecordBatch> {
         MemoryTable::rejected(self)
     }
+
+    fn rejected_files(&self) -> Vec<PathBuf> {
+        MemoryTable::rejected_files(self)
+    }
 }
 
 impl Store for tempfile::TempDir {
@@ -49,9 +58,13 @@ impl Store for tempfile::TempDir {
     fn rejected(&self) -> Vec<RecordBatch> {
         read(self.path(), "t.rejected")
     }
+
+    fn rejected_files(&self) -> Vec<PathBuf> {
+        lake::table(self.path(), "t.rejected").unwrap().files.into_iter().map(|file| file.path).collect()
+    }
 }
 
-fn read(dir: &std::path::Path, table: &str) -> Vec<RecordBatch> {
+fn read(dir: &Path, table: &str) -> Vec<RecordBatch> {
     match lake::table(dir, table) {
         Ok(table) => table.files.iter().flat_map(|file| common::read_file(&file.path)).collect(),
         Err(Error::NoTable { .. }) => Vec::new(),
@@ -260,5 +273,137 @@ fn a_batch_of_another_schema_breaks_the_epoch_until_it_is_aborted() {
         sink.abort().unwrap();
         feed(&mut *sink, 3).unwrap();
         assert!(ids(&store.rows(), "id").contains(&id(1, 0)), "{name}");
+    }
+}
+
+/// The epoch of a retry of partition 0: so many became rows, were left out, and were rejected anew.
+fn again([written, filtered, rejected]: [u64; 3]) -> Epoch {
+    let retried = Retried { records: written + filtered + rejected, written, filtered, rejected };
+    Epoch { retried: BTreeMap::from([(partition(0), retried)]), ..Epoch::default() }
+}
+
+/// A table that has partition 0 up to offset 20; the records at 5, 12 and 19 were rejected.
+fn with_rejected(store: &dyn Store) -> Box<dyn Sink> {
+    let mut sink = store.open(schema(), OWNER).unwrap();
+    sink.write(&rows(0, 0, 20)).unwrap();
+    sink.write_rejected(&rejected(0, 0, 20)).unwrap();
+    sink.commit(epoch(&[(0, span(0, 20))])).unwrap();
+    sink
+}
+
+#[test]
+fn rejected_records_come_back_with_the_commit_and_not_before() {
+    for (name, store) in stores() {
+        let mut sink = with_rejected(&*store);
+        let before = sink.progress().clone();
+        sink.retry(&store.rejected_files()).unwrap();
+        sink.write(&rows_at(0, &[12])).unwrap();
+        sink.write_rejected(&rejected_at(0, &[19])).unwrap();
+        assert_eq!(ids(&store.rejected(), metadata::OFFSET), [5, 12, 19], "{name}: before the commit");
+        let committed = sink.commit(again([1, 1, 1])).unwrap();
+        assert_eq!((committed.epoch, committed.rows), (2, 1), "{name}");
+        assert_eq!(ids(&store.rejected(), metadata::OFFSET), [19], "{name}");
+        assert_eq!(ids(&store.rows(), "id"), [written(0, 20), vec![id(0, 12)]].concat(), "{name}");
+        assert_eq!(sink.progress(), &before, "{name}: offsets do not move");
+        // What was rejected anew can be run again, too, also by the next one who opens the table.
+        drop(sink);
+        let mut sink = store.open(schema(), OWNER).unwrap();
+        assert_eq!(sink.progress(), &before, "{name}");
+        sink.retry(&store.rejected_files()).unwrap();
+        sink.commit(again([0, 1, 0])).unwrap();
+        assert!(store.rejected().is_empty() && store.rejected_files().is_empty(), "{name}");
+        assert_eq!(ids(&store.rows(), "id").len(), written(0, 20).len() + 1, "{name}");
+    }
+}
+
+#[test]
+fn a_retry_that_was_aborted_or_dropped_never_was() {
+    for (name, store) in stores() {
+        let mut sink = with_rejected(&*store);
+        for dropped in [false, true] {
+            sink.retry(&store.rejected_files()).unwrap();
+            sink.write(&rows_at(0, &[5, 12, 19])).unwrap();
+            if dropped {
+                drop(sink);
+                sink = store.open(schema(), OWNER).unwrap();
+            } else {
+                sink.abort().unwrap();
+            }
+            assert_eq!(sink.commit(Epoch::default()).unwrap().epoch, 1, "{name}: nothing was left of it");
+            assert_eq!(ids(&store.rejected(), metadata::OFFSET), [5, 12, 19], "{name}");
+            assert_eq!(ids(&store.rows(), "id"), written(0, 20), "{name}");
+        }
+        sink.retry(&store.rejected_files()).unwrap();
+        sink.write(&rows_at(0, &[5, 12, 19])).unwrap();
+        sink.commit(again([3, 0, 0])).unwrap();
+        assert!(store.rejected().is_empty(), "{name}");
+    }
+}
+
+#[test]
+fn a_retry_must_account_for_every_record_of_its_files() {
+    for (name, store) in stores() {
+        let mut sink = with_rejected(&*store);
+        let other = Epoch {
+            retried: BTreeMap::from([(partition(7), again([0, 3, 0]).retried[&partition(0)])]),
+            ..Epoch::default()
+        };
+        for epoch in [Epoch::default(), again([0, 2, 0]), again([0, 4, 0]), again([1, 2, 0]), other] {
+            sink.retry(&store.rejected_files()).unwrap();
+            let error = sink.commit(epoch).unwrap_err();
+            assert!(matches!(error, Error::Counts { .. }), "{name}: {error}");
+            sink.abort().unwrap();
+        }
+        // Records that come from no file.
+        let error = sink.commit(again([0, 3, 0])).unwrap_err();
+        assert!(matches!(error, Error::Counts { .. }), "{name}: {error}");
+        sink.abort().unwrap();
+        assert_eq!(ids(&store.rejected(), metadata::OFFSET), [5, 12, 19], "{name}");
+    }
+}
+
+#[test]
+fn only_files_of_rejected_records_can_be_run_again_and_only_once() {
+    for (name, store) in stores() {
+        let mut sink = with_rejected(&*store);
+        let files = store.rejected_files();
+        let twice = [files.clone(), files.clone()].concat();
+        let escaping = vec![files[0].join("../../t/key=2013-01")];
+        for wrong in [twice, vec![files[0].with_extension("other")], escaping] {
+            let error = sink.retry(&wrong).unwrap_err();
+            assert!(matches!(error, Error::NotRejected { .. }), "{name}: {error}");
+        }
+        // After a refusal nothing has changed: an epoch may go on.
+        feed(&mut *sink, 20).unwrap();
+        sink.retry(&files).unwrap();
+        sink.commit(again([0, 3, 0])).unwrap();
+        let error = sink.retry(&files).unwrap_err();
+        assert!(matches!(error, Error::NotRejected { .. }), "{name}: {error}");
+    }
+}
+
+#[test]
+fn a_retry_may_share_its_commit_with_new_records() {
+    for (name, store) in stores() {
+        let mut sink = with_rejected(&*store);
+        sink.retry(&store.rejected_files()).unwrap();
+        sink.write(&rows_at(0, &[5, 12, 19])).unwrap();
+        sink.write(&rows(0, 20, 40)).unwrap();
+        sink.write_rejected(&rejected(0, 20, 40)).unwrap();
+        sink.commit(Epoch { retried: again([3, 0, 0]).retried, ..epoch(&[(0, span(20, 40))]) }).unwrap();
+        assert_eq!(ids(&store.rejected(), metadata::OFFSET), [26, 33], "{name}");
+        assert_eq!(ids(&store.rows(), "id").len(), written(0, 40).len() + 3, "{name}");
+        assert_eq!(next_offset(sink.progress(), 0), 40, "{name}");
+    }
+}
+
+#[test]
+fn a_sink_without_other_writers_has_nothing_to_reload() {
+    for (name, store) in stores() {
+        let mut sink = with_rejected(&*store);
+        let before = sink.progress().clone();
+        sink.reload().unwrap();
+        assert_eq!(sink.progress(), &before, "{name}");
+        feed(&mut *sink, 30).unwrap();
     }
 }

@@ -59,6 +59,11 @@ pub fn config() -> SinkConfig {
 /// The rows of `[from, next)` that are to be written.
 pub fn rows(number: i32, from: Offset, next: Offset) -> RecordBatch {
     let offsets: Vec<Offset> = (from..next).filter(|offset| fate(*offset) == Fate::Written).collect();
+    rows_at(number, &offsets)
+}
+
+/// The rows of the records at these offsets.
+pub fn rows_at(number: i32, offsets: &[Offset]) -> RecordBatch {
     let ids = Int64Array::from_iter_values(offsets.iter().map(|offset| id(number, *offset)));
     let keys = StringArray::from_iter(offsets.iter().map(|offset| value(*offset)));
     let texts = StringArray::from_iter_values(offsets.iter().map(|offset| format!("record {offset}")));
@@ -74,11 +79,16 @@ pub fn schema() -> SchemaRef {
 /// The rejected records of `[from, next)`.
 pub fn rejected(number: i32, from: Offset, next: Offset) -> RecordBatch {
     let offsets: Vec<Offset> = (from..next).filter(|offset| fate(*offset) == Fate::Rejected).collect();
+    rejected_at(number, &offsets)
+}
+
+/// The records at these offsets as rejected ones.
+pub fn rejected_at(number: i32, offsets: &[Offset]) -> RecordBatch {
     let n = offsets.len();
     let columns: Vec<ArrayRef> = vec![
         Arc::new(StringArray::from(vec![TOPIC; n])),
         Arc::new(Int32Array::from(vec![number; n])),
-        Arc::new(Int64Array::from(offsets)),
+        Arc::new(Int64Array::from(offsets.to_vec())),
         Arc::new(TimestampMillisecondArray::from(vec![1_357_000_000_123; n]).with_timezone("UTC")),
         Arc::new(BinaryArray::from(vec![None; n])),
         Arc::new(StringArray::from(vec!["not JSON"; n])),
