@@ -83,7 +83,8 @@ impl Guard {
     /// Whether its test fails without it.
     fn is_missed(&self) -> anyhow::Result<bool> {
         self.must_be_committed()?;
-        let _off = Off::switch(&root().join(&self.file), self)?;
+        let path = root().join(&self.file);
+        let _off = Off::switch(&path, self)?;
         let tests = |more: &[&str]| {
             let mut tests = cargo();
             tests.args(["test", "--locked", "--quiet"]).args(self.test.split_whitespace()).args(more);
