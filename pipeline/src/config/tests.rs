@@ -58,6 +58,20 @@ fn what_came_from_the_environment_is_never_shown() {
     assert!(!error.contains(&std::env::var("PATH").unwrap()), "{error}");
 }
 
+/// Fault matrix 47.
+#[test]
+fn an_override_that_holds_a_secret_is_never_shown() {
+    for (wrong, other) in [
+        ("ingest.client.\"sasl.password=hunter2", "commit.rowz=7"),
+        ("ingest.client.\"sasl.password\"=hunter2", "commit.rowz=7"),
+        ("ingest.client=hunter2", "commit.rows=7"),
+        ("ingest={client={\"sasl.password\"=hunter2}", "commit.rows=7"),
+    ] {
+        let error = load(FLIGHTS, &[wrong, other]).unwrap_err();
+        assert!(!error.contains("hunter2") && error.contains("--set ingest"), "{error}");
+    }
+}
+
 #[test]
 fn a_missing_reference_names_where_it_was_looked_for() {
     let error =

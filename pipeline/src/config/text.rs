@@ -27,11 +27,13 @@ pub(super) fn parse<T: DeserializeOwned>(text: &str, file: &Path, overrides: &[S
     }
     let told = || match overrides {
         [] => file.display().to_string(),
-        _ => format!("{} with --set {}", file.display(), overrides.join(" --set ")),
+        _ => overrides
+            .iter()
+            .fold(file.display().to_string(), |told, text| format!("{told} with {}", shown(text))),
     };
     let mut value = Value::Table(table);
     T::deserialize(value.clone())
-        .map_err(|e| Error::Config { place: told(), message: explain(e.message()) })?;
+        .map_err(|e| Error::Config { place: told(), message: hide(&explain(e.message()), overrides) })?;
     substitute(&mut value, "", &|name| std::env::var(name).ok())
         .map_err(|message| Error::Config { place: told(), message })?;
     // Everything fitted before the substitution; serde's message could show what came out of the environment.
@@ -81,13 +83,34 @@ fn nearest<'a>(wrong: &str, known: &[&'a str]) -> Option<&'a str> {
 /// Applies one `a.b.c=value`, as TOML has it. A value that is not TOML is taken as a string, so that quotes are not
 /// needed.
 fn apply(table: &mut Table, text: &str) -> Result<(), Error> {
-    let wrong = |message: String| Error::Config { place: format!("--set {text}"), message };
+    let wrong = |message: String| Error::Config { place: shown(text), message };
     let (key, value) = text
         .split_once('=')
         .ok_or_else(|| wrong("write --set key=value, as in --set commit.every=1s".into()))?;
     let quoted = Value::String(value.to_owned());
     let parsed = toml::from_str::<Table>(text).or_else(|_| toml::from_str(&format!("{key} = {quoted}")));
     merge(table, parsed.map_err(|e| wrong(e.message().to_owned()))?).map_err(wrong)
+}
+
+/// An override as errors may show it: without the value where that may be a secret.
+fn shown(text: &str) -> String {
+    match secret(text) {
+        Some((key, _)) => format!("--set {key}=..."),
+        None => format!("--set {text}"),
+    }
+}
+
+/// Key and value of an override that may set a client setting.
+fn secret(text: &str) -> Option<(&str, &str)> {
+    text.split_once('=').filter(|(key, _)| key.contains("client") || key.trim() == "ingest")
+}
+
+/// Takes the values of such overrides out of a message, which quotes what it cannot use.
+fn hide(message: &str, overrides: &[String]) -> String {
+    overrides
+        .iter()
+        .filter_map(|text| secret(text))
+        .fold(message.to_owned(), |message, (_, value)| message.replace(&format!("{value:?}"), "..."))
 }
 
 /// Puts the values of `from` into `into`, table by table.
@@ -163,6 +186,15 @@ mod tests {
         assert!(apply(&mut table, "commit.rows.x=1").is_err());
         assert!(apply(&mut table, "commit=1").is_err());
         assert!(apply(&mut table, "commit").is_err());
+    }
+
+    /// Fault matrix 47.
+    #[test]
+    fn an_override_that_may_hold_a_secret_is_shown_without_its_value() {
+        assert_eq!(shown("commit.rowz=7"), "--set commit.rowz=7");
+        for key in ["ingest.client.\"sasl.password\"", "ingest.client", "ingest"] {
+            assert_eq!(shown(&format!("{key}=hunter2=")), format!("--set {key}=..."));
+        }
     }
 
     #[test]
