@@ -52,17 +52,6 @@ pub enum Error {
     /// The SQL is right but failed on the values of a batch, as a strict cast does.
     #[error("the SQL failed on a record: {0}")]
     Data(String),
-    /// So many rows of one batch fail that the SQL, not a record, must be wrong.
-    #[error(
-        "the SQL fails on more than {limit} records of one batch, so the SQL does not fit the data; the first: {first}\n\
-         to keep such records with a null, use TRY_CAST for CAST, or COALESCE and CASE around what fails"
-    )]
-    TooManyFailures {
-        /// How many failing rows of one batch are looked for.
-        limit: usize,
-        /// Why the first one failed.
-        first: String,
-    },
     /// A batch does not have the schema that the SQL was planned for.
     #[error("a batch does not have the planned columns: {0}")]
     Schema(String),

@@ -11,6 +11,7 @@ use polars::sql::SQLContext;
 
 use crate::engine::{self, guarded};
 use crate::plan::{Refusal, RowWisePlan, Unplannable, scan};
+use crate::reject::FailedConversion;
 use crate::sql::{Sql, TableColumns, explain, words};
 use crate::{Error, Problem, bridge, reference};
 
@@ -94,6 +95,36 @@ impl Transform {
             )));
         }
         bridge::to_arrow(result, &self.output)
+    }
+
+    /// Where to look first for the records that make the SQL fail: rows that seem to fail for the same cause have the
+    /// same mark, and those that do not have 0.
+    pub(crate) fn suspects(&self, rows: &RecordBatch) -> Result<Vec<u64>, Error> {
+        Ok(self.plan.suspects(&bridge::to_polars(rows)?))
+    }
+
+    /// Whether the SQL fails on each of these rows in the same way. `false` may also mean that this is not known.
+    ///
+    /// The engine cuts rows into one part for each core unless they come in parts, and a message is about one part. So a
+    /// row is added as a part of its own, on which no conversion fails: one of nulls.
+    pub(crate) fn fails_alike(&self, rows: &RecordBatch) -> Result<bool, Error> {
+        if !self.plan.counts_rows() {
+            return Ok(false);
+        }
+        let rows = bridge::to_polars(rows)?;
+        let nulls = DataFrame::full_null(rows.schema(), 1);
+        let all = rows.vstack(&nulls);
+        let (Ok(all), Ok(Ok(_))) = (all, guarded(|| self.plan.over(Arc::new(nulls)).collect())) else {
+            return Ok(false);
+        };
+        match guarded(|| self.plan.over(Arc::new(all)).collect()) {
+            Ok(Err(error)) => match self.data_error(&error) {
+                Error::Data(reason) => Ok(FailedConversion::read(&reason)
+                    .is_some_and(|c| c.failed == rows.height() && c.values >= c.failed)),
+                _ => Ok(false),
+            },
+            _ => Ok(false),
+        }
     }
 
     fn check_schema(&self, rows: &RecordBatch) -> Result<(), Error> {

@@ -19,6 +19,7 @@
 //! which a later Polars adds is refused until somebody has thought about it.
 //! Whatever does not read the stream is not restricted: it is computed once and becomes a table in memory.
 
+mod conversion;
 mod expression;
 mod join;
 mod refusal;
@@ -31,6 +32,8 @@ use polars::lazy::frame::OptFlags;
 use polars::prelude::{DataFrame, IntoLazy, LazyFrame, LiteralValue, PlSmallStr, PolarsError, Scalar};
 
 pub(crate) use refusal::Refusal;
+
+use crate::engine::guarded;
 
 /// Why SQL cannot be a row-wise plan.
 pub(crate) enum Unplannable {
@@ -58,6 +61,13 @@ type Step = Box<dyn Fn(Arc<DslPlan>) -> DslPlan + Send + Sync>;
 pub(crate) struct RowWisePlan {
     /// From the scan upwards; each puts its node on top of the plan of the steps before it.
     steps: Vec<Step>,
+    /// For each conversion in the SQL, a condition that holds where it fails. That it may be about columns which only a
+    /// later step makes does not matter: it says where to look first, not what is so.
+    failures: Vec<Expr>,
+    /// The conditions of the SQL: a record that they leave out may be converted or not.
+    conditions: Vec<Expr>,
+    /// Whether the engine may count values within lists and structs instead of rows.
+    within_rows: bool,
 }
 
 impl RowWisePlan {
@@ -68,7 +78,12 @@ impl RowWisePlan {
         stream: &Arc<DataFrame>,
         references: &[(String, Arc<DataFrame>)],
     ) -> Result<Self, Unplannable> {
-        let plan_so_far = RowWisePlan { steps: Vec::new() };
+        let plan_so_far = RowWisePlan {
+            steps: Vec::new(),
+            failures: Vec::new(),
+            conditions: Vec::new(),
+            within_rows: false,
+        };
         let mut builder = Builder { stream, references, constants: HashSet::new(), plan: plan_so_far };
         if !builder.reads_stream(plan) {
             return Err(Refusal::no_stream().into());
@@ -81,6 +96,29 @@ impl RowWisePlan {
     pub(crate) fn over(&self, rows: Arc<DataFrame>) -> LazyFrame {
         let plan = self.steps.iter().fold(scan(rows), |plan, step| step(Arc::new(plan)));
         LazyFrame::from_logical_plan(plan, OptFlags::default())
+    }
+
+    /// Whether a conversion that failed for as many values as there are rows has failed for each of them.
+    pub(crate) fn counts_rows(&self) -> bool {
+        !self.within_rows
+    }
+
+    /// For each row on which a conversion of the SQL seems to fail, which of them do and which conditions it meets, a bit
+    /// each; 0 for the other rows.
+    pub(crate) fn suspects(&self, rows: &DataFrame) -> Vec<u64> {
+        let mut failures = vec![0; rows.height()];
+        let mut conditions = failures.clone();
+        for (bit, condition) in self.failures.iter().chain(&self.conditions).take(64).enumerate() {
+            let marks = if bit < self.failures.len() { &mut failures } else { &mut conditions };
+            let found = guarded(|| rows.clone().lazy().select([condition.clone()]).collect());
+            let Ok(Ok(found)) = found else { continue };
+            let Some(holds) = found.columns().first().and_then(|column| column.bool().ok()) else { continue };
+            if holds.len() == marks.len() {
+                let bits = holds.iter().map(|holds| u64::from(holds == Some(true)) << bit);
+                marks.iter_mut().zip(bits).for_each(|(mark, bit)| *mark |= bit);
+            }
+        }
+        failures.into_iter().zip(conditions).map(|(f, c)| if f == 0 { 0 } else { f | c }).collect()
     }
 }
 
@@ -108,6 +146,7 @@ impl Builder<'_> {
             DslPlan::Filter { input, predicate } => {
                 self.add(input)?;
                 self.check(std::slice::from_ref(predicate))?;
+                self.plan.conditions.push(conversion::lenient(predicate.clone()));
                 let predicate = predicate.clone();
                 self.push(move |input| DslPlan::Filter { input, predicate: predicate.clone() });
             }
@@ -162,7 +201,9 @@ impl Builder<'_> {
         Ok(())
     }
 
-    fn check(&self, exprs: &[Expr]) -> Result<(), Unplannable> {
+    fn check(&mut self, exprs: &[Expr]) -> Result<(), Unplannable> {
+        self.plan.failures.extend(exprs.iter().flat_map(conversion::failures));
+        self.plan.within_rows |= exprs.iter().any(conversion::within_rows);
         // Only one rare expression asks for the types of its input, so they are looked up when it does.
         let schema = || self.plan.over(self.stream.clone()).collect_schema();
         let rows = expression::Rows { schema: &schema, constants: &self.constants };
@@ -170,7 +211,7 @@ impl Builder<'_> {
     }
 
     /// As [`check`](Self::check), for expressions that become columns.
-    fn check_columns(&self, exprs: &[Expr]) -> Result<(), Unplannable> {
+    fn check_columns(&mut self, exprs: &[Expr]) -> Result<(), Unplannable> {
         // Polars does not repeat a constant list for each row.
         match exprs.iter().any(|expr| !expression::reads_column(expr) && expression::has_list(expr)) {
             true => Err(Refusal::constant_list().into()),
