@@ -111,6 +111,21 @@ fn a_conversion_that_an_earlier_step_does_not_name_is_found_by_halving() {
 }
 
 #[test]
+fn a_record_that_the_sql_leaves_out_is_not_blamed_for_the_others() {
+    // All that are left fail, and which those are only a later step says.
+    let sql = "WITH a AS (SELECT _offset, name, UPPER(place.city) AS town FROM t)
+        SELECT _offset, CAST(name AS BIGINT) AS n FROM a WHERE town = 'ROME'";
+    let city = |row| if row % 3 == 0 { "Oslo" } else { "Rome" };
+    let lines: Vec<String> =
+        (0..30).map(|row| format!(r#"{{"name":"x","place":{{"city":"{}"}}}}"#, city(row))).collect();
+    let (_, rejected) = transform(sql).unwrap().apply_or_reject(&batch(&lines)).unwrap();
+    assert_eq!(
+        rejected.iter().map(|record| record.row).collect::<Vec<_>>(),
+        (0..30).filter(|row| city(*row) == "Rome").collect::<Vec<_>>()
+    );
+}
+
+#[test]
 fn a_record_without_elements_is_not_blamed_for_those_of_another() {
     // Two values fail and there are two records, but both values are of the second one.
     let sql = "SELECT _offset, CAST(place.tags AS BIGINT[]) AS tags FROM t";
