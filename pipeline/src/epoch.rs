@@ -56,6 +56,11 @@ impl OpenEpoch {
         }
     }
 
+    /// Lets the commit say where a partition begins, of which there is nothing to read yet.
+    pub(crate) fn begin(&mut self, partition: &TopicPartition, from: Offset) {
+        self.span(partition, from);
+    }
+
     /// When the epoch must be committed, if it holds anything.
     pub(crate) fn deadline(&self, every: Duration) -> Option<Instant> {
         self.since.map(|since| since + every)

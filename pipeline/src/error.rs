@@ -57,10 +57,11 @@ pub enum Error {
         /// Why not.
         source: puddle_sink::Error,
     },
-    /// The members of a consumer group share its partitions, and a table needs all of them.
+    /// The members of a consumer group share its partitions, and a table with one writer needs all of them.
     #[error(
         "{held} of {all} partitions are read by another member of the consumer group {group:?}: stop the other run, or \
-         give this one a group of its own with --set ingest.group=NAME"
+         give this one a group of its own with --set ingest.group=NAME. Several runs can share a table of kind = \
+         \"delta\""
     )]
     Shared {
         /// How many partitions are not ours.
@@ -69,6 +70,14 @@ pub enum Error {
         all: usize,
         /// The group.
         group: String,
+    },
+    /// A run that shares a table has no name in the group.
+    #[error("cannot take a place among the runs of the table, in {}", folder.display())]
+    Members {
+        /// The folder of the places.
+        folder: PathBuf,
+        /// Why not.
+        source: std::io::Error,
     },
     /// Reading from Kafka failed.
     #[error(transparent)]
@@ -92,6 +101,7 @@ impl Error {
             Self::Read { .. }
             | Self::Lake { .. }
             | Self::Shared { .. }
+            | Self::Members { .. }
             | Self::NothingToInfer { .. }
             | Self::Metrics { .. } => false,
             Self::Ingest(e) => e.is_usage(),

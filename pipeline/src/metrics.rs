@@ -3,9 +3,10 @@
 //! The run loop reports each event once, here; the log line of an event is written in the same place.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::TimestampMillisecondType;
@@ -15,7 +16,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
-use puddle_sink::Committed;
+use puddle_sink::{Committed, Room};
 use puddle_types::metadata;
 
 use crate::epoch::EpochCounts;
@@ -48,6 +49,10 @@ pub struct Metrics {
     p50: Gauge<f64, AtomicU64>,
     p99: Gauge<f64, AtomicU64>,
     lag_total: AtomicI64,
+    paused: Gauge,
+    stalled: Gauge,
+    /// What hinders the run, in a few words.
+    note: Mutex<Option<String>>,
     timed: Mutex<Timed>,
 }
 
@@ -105,6 +110,18 @@ impl Metrics {
             "Record timestamp to visible row, 99th percentile",
             p99.clone(),
         );
+        let paused = Gauge::<i64, AtomicI64>::default();
+        registry.register(
+            "puddle_paused",
+            "1 while the disk is full and the run waits for room",
+            paused.clone(),
+        );
+        let stalled = Gauge::<i64, AtomicI64>::default();
+        registry.register(
+            "puddle_stalled",
+            "1 while records wait and nothing was committed for too long",
+            stalled.clone(),
+        );
         let latency = Histogram::new_with_bounds(1, LATENCY_CAP_MS, 3).expect("constant bounds are valid");
         Self {
             pipeline: pipeline.to_owned(),
@@ -123,6 +140,9 @@ impl Metrics {
             p50,
             p99,
             lag_total: AtomicI64::new(0),
+            paused,
+            stalled,
+            note: Mutex::new(None),
             timed: Mutex::new(Timed {
                 latency,
                 reasons: BTreeSet::new(),
@@ -210,6 +230,71 @@ impl Metrics {
                 .set(lag);
         }
         self.lag_total.store(total, Ordering::Relaxed);
+    }
+
+    /// There is no room in the lake, and has not been for so long.
+    pub(crate) fn on_full(
+        &self,
+        lake: &Path,
+        room: Option<Room>,
+        error: &puddle_sink::Error,
+        since: Duration,
+    ) {
+        let room = room.map_or_else(|| "how much is free is not known".to_owned(), |room| room.to_string());
+        tracing::warn!(
+            pipeline = self.pipeline,
+            error = error as &dyn std::error::Error,
+            "paused: the disk of {} is full ({room}), for {} s now; what was not committed is read again when there \
+             is room",
+            lake.display(),
+            since.as_secs(),
+        );
+        self.paused.set(1);
+        *self.note.lock().expect("metrics lock") = Some("paused: disk full".to_owned());
+    }
+
+    /// There is room again, after so long.
+    pub(crate) fn on_room(&self, after: Duration) {
+        // As loud as what it puts an end to.
+        tracing::warn!(
+            pipeline = self.pipeline,
+            "going on: there is room again, after {} s",
+            after.as_secs()
+        );
+        self.paused.set(0);
+        *self.note.lock().expect("metrics lock") = None;
+    }
+
+    /// Another writer was faster, so many times in a row.
+    pub(crate) fn on_stale(&self, error: &puddle_sink::Error, tries: u32) {
+        // Once is what a rebalance may bring; more often means that two runs believe to have one partition.
+        if tries > 2 {
+            tracing::warn!(pipeline = self.pipeline, %error, tries, "the epoch is read again");
+        } else {
+            tracing::info!(pipeline = self.pipeline, %error, "the epoch is read again");
+        }
+    }
+
+    /// Nothing was committed for so long, while so many records wait.
+    pub(crate) fn on_stall(&self, time: Duration, lag: i64, reason: &str) {
+        let seconds = time.as_secs();
+        tracing::warn!(pipeline = self.pipeline, lag, "nothing was committed for {seconds} s: {reason}");
+        self.stalled.set(1);
+        *self.note.lock().expect("metrics lock") =
+            Some(format!("nothing committed for {seconds} s: {reason}"));
+    }
+
+    /// The stall is over, after so long.
+    pub(crate) fn on_moving(&self, after: Duration) {
+        // As loud as what it puts an end to.
+        tracing::warn!(pipeline = self.pipeline, "going on, after {} s", after.as_secs());
+        self.stalled.set(0);
+        *self.note.lock().expect("metrics lock") = None;
+    }
+
+    /// What hinders the run at the moment, in a few words: a full disk, or why nothing is committed.
+    pub fn note(&self) -> Option<String> {
+        self.note.lock().expect("metrics lock").clone()
     }
 
     /// Records read so far, committed or not.

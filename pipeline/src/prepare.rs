@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arrow::datatypes::{Schema, SchemaRef};
 use puddle_ingest::admin::Admin;
@@ -11,10 +11,13 @@ use puddle_ingest::identity::TopicIds;
 use puddle_ingest::raw::RawBatch;
 use puddle_ingest::reader::sample;
 use puddle_ingest::schema::{SchemaDecl, infer};
-use puddle_sink::Sink;
 use puddle_transform::Transform;
 use puddle_types::metadata;
 
+use crate::metrics::Metrics;
+use crate::patience::{Patience, Reminder};
+use crate::setback::Setback;
+use crate::table::{Store, Table};
 use crate::{Error, Pipeline};
 
 /// How many records of each topic a schema is inferred from.
@@ -26,20 +29,30 @@ const INFERENCE_POLL: Duration = Duration::from_millis(500);
 pub(crate) struct Ready {
     pub(crate) transform: Transform,
     pub(crate) schema: SchemaDecl,
-    pub(crate) sink: Box<dyn Sink>,
+    pub(crate) store: Store,
     /// How many partitions the topics have.
     pub(crate) partitions: usize,
     pub(crate) topic_ids: TopicIds,
 }
 
+/// Where a run reads and writes.
+#[derive(Clone, Copy)]
+pub(crate) struct Place<'a> {
+    pub(crate) brokers: &'a str,
+    pub(crate) lake: &'a Path,
+    pub(crate) table: &'a Arc<dyn Table>,
+}
+
 /// Checks and opens everything, in an order in which a mistake leaves nothing behind: what needs no broker, what needs
-/// no lake, the lake. With `wait`, waits for a first record to infer the schema from.
+/// no lake, the lake. With `wait`, waits for a first record to infer the schema from. A full disk is waited for.
 pub(crate) async fn ready(
     pipeline: &Pipeline,
-    brokers: &str,
-    lake: &Path,
+    place: Place<'_>,
     wait: bool,
+    patience: &Patience,
+    metrics: &Metrics,
 ) -> Result<Ready, Error> {
+    let brokers = place.brokers;
     let known = match known_schema(pipeline)? {
         Some(schema) => Some((transform(pipeline, &schema)?, schema)),
         None => None,
@@ -49,22 +62,44 @@ pub(crate) async fn ready(
     let (transform, schema) = match known {
         Some(known) => known,
         None => {
-            let schema = infer_schema(pipeline, brokers, wait).await?;
+            let schema = infer_schema(pipeline, brokers, wait, patience).await?;
             (transform(pipeline, &schema)?, schema)
         }
     };
-    let (folder, config) = (lake.to_owned(), pipeline.sink.clone());
-    let (columns, name) = (transform.output_schema(), pipeline.name.clone());
-    let opened = blocking(move || puddle_sink::open(&folder, &config, columns, &name)).await;
-    let sink = opened.map_err(|source| match source.is_usage() {
-        true => Error::Sink(source),
-        false => Error::Lake { lake: lake.to_owned(), source },
-    })?;
+    let store = open(place, transform.output_schema(), patience, metrics).await?;
     if is_new {
         schema.store(&pipeline.schema_file())?;
         tracing::info!(file = %pipeline.schema_file().display(), "inferred the schema and pinned it");
     }
-    Ok(Ready { transform, schema, sink, partitions, topic_ids })
+    Ok(Ready { transform, schema, store, partitions, topic_ids })
+}
+
+/// Opens the table, when there is room for that.
+async fn open(
+    Place { lake, table, .. }: Place<'_>,
+    columns: SchemaRef,
+    patience: &Patience,
+    metrics: &Metrics,
+) -> Result<Store, Error> {
+    let mut setback = None;
+    loop {
+        let (table, columns) = (Arc::clone(table), columns.clone());
+        match blocking(move || Store::open(table, columns)).await {
+            Ok(store) => {
+                setback.into_iter().for_each(|setback: Setback| setback.passed(metrics));
+                return Ok(store);
+            }
+            Err(error) if error.is_full() => {
+                let next = Setback::after(setback.take(), error, lake, patience, metrics)?;
+                tokio::time::sleep_until(next.again().unwrap_or_else(Instant::now).into()).await;
+                setback = Some(next);
+            }
+            Err(error) if error.is_usage() || matches!(error, puddle_sink::Error::Locked { .. }) => {
+                return Err(Error::Sink(error));
+            }
+            Err(source) => return Err(Error::Lake { lake: lake.to_owned(), source }),
+        }
+    }
 }
 
 /// The schema that records are decoded by, if it is declared or was pinned by an earlier run.
@@ -89,7 +124,13 @@ async fn topics(pipeline: &Pipeline, brokers: &str) -> Result<(usize, TopicIds),
 }
 
 /// Infers the schema from the first records. With `wait`, waits for records where there are none.
-async fn infer_schema(pipeline: &Pipeline, brokers: &str, wait: bool) -> Result<SchemaDecl, Error> {
+async fn infer_schema(
+    pipeline: &Pipeline,
+    brokers: &str,
+    wait: bool,
+    patience: &Patience,
+) -> Result<SchemaDecl, Error> {
+    let mut reminder = Reminder::new(Instant::now() + patience.stall, patience.stall);
     loop {
         let mut batches = Vec::new();
         for topic in &pipeline.ingest.topics {
@@ -105,6 +146,14 @@ async fn infer_schema(pipeline: &Pipeline, brokers: &str, wait: bool) -> Result<
         if !wait {
             let topic = pipeline.ingest.topics.join(", ");
             return Err(Error::NothingToInfer { topic, file: pipeline.file() });
+        }
+        if reminder.is_due(Instant::now()) {
+            let topic = pipeline.ingest.topics.join(", ");
+            tracing::warn!(
+                pipeline = pipeline.name,
+                topic,
+                "waiting for a first record, to infer the schema from"
+            );
         }
         tokio::time::sleep(INFERENCE_POLL).await;
     }

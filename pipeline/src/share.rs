@@ -1,7 +1,8 @@
 //! How many of the topics' partitions are ours.
 //!
 //! A Parquet table has one writer, so a run needs all partitions. Another run of the same group would take some of them
-//! away for good, and this one would wait for records that never come.
+//! away for good, and this one would wait for records that never come. Where several runs may write a table, they share
+//! the partitions as the group divides them, and one may well have none.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -19,22 +20,57 @@ const GIVE_UP_AFTER: Duration = Duration::from_secs(60);
 pub(crate) struct Share {
     ours: BTreeSet<TopicPartition>,
     all: usize,
+    /// Whether others may have some.
+    open: bool,
+    /// Whether the group has told us our part.
+    told: bool,
     short_since: Option<Instant>,
     warned: bool,
 }
 
 impl Share {
-    /// Nothing is ours yet.
-    pub(crate) fn new(all: usize) -> Self {
-        Self { ours: BTreeSet::new(), all, short_since: None, warned: false }
+    /// Nothing is ours yet, of `all` partitions. `open`: others may have some.
+    pub(crate) fn new(all: usize, open: bool) -> Self {
+        Self { ours: BTreeSet::new(), all, open, told: false, short_since: None, warned: false }
     }
 
-    pub(crate) fn add(&mut self, partitions: Vec<TopicPartition>) {
-        self.ours.extend(partitions);
+    pub(crate) fn add(&mut self, partitions: &[TopicPartition]) {
+        self.told = true;
+        self.ours.extend(partitions.iter().cloned());
     }
 
     pub(crate) fn remove(&mut self, partitions: &[TopicPartition]) {
         partitions.iter().for_each(|partition| _ = self.ours.remove(partition));
+    }
+
+    /// As [`remove`](Self::remove), by a group that does not count with us any more.
+    pub(crate) fn lose(&mut self, partitions: &[TopicPartition]) {
+        self.told = false;
+        self.remove(partitions);
+    }
+
+    /// Whether others may have some.
+    pub(crate) fn is_open(&self) -> bool {
+        self.open
+    }
+
+    /// How many are ours.
+    pub(crate) fn count(&self) -> usize {
+        self.ours.len()
+    }
+
+    pub(crate) fn has(&self, partition: &TopicPartition) -> bool {
+        self.ours.contains(partition)
+    }
+
+    /// Whether another run is to commit this one.
+    pub(crate) fn is_elsewhere(&self, partition: &TopicPartition) -> bool {
+        self.open && !self.has(partition)
+    }
+
+    /// Whether the group has none for us: others have them all.
+    pub(crate) fn is_spare(&self) -> bool {
+        self.open && self.told && self.ours.is_empty()
     }
 
     /// Warns when partitions have been held elsewhere for a while, and gives up after a longer one.
@@ -44,7 +80,7 @@ impl Share {
 
     fn check_at(&mut self, pipeline: &Pipeline, now: Instant) -> Result<(), Error> {
         let held = self.all.saturating_sub(self.ours.len());
-        if held == 0 {
+        if held == 0 || self.open {
             (self.short_since, self.warned) = (None, false);
             return Ok(());
         }
@@ -77,17 +113,30 @@ mod tests {
         std::fs::write(folder.path().join("pipeline.toml"), text).unwrap();
         let pipeline = Pipeline::load(folder.path(), &[], &[]).unwrap();
         let start = Instant::now();
-        let mut share = Share::new(2);
-        share.add(vec![TopicPartition::new("t", 0)]);
+        let mut share = Share::new(2, false);
+        share.add(&[TopicPartition::new("t", 0)]);
         share.check_at(&pipeline, start).unwrap();
         share.check_at(&pipeline, start + GIVE_UP_AFTER - Duration::from_secs(1)).unwrap();
         assert!(share.warned);
         let error = share.check_at(&pipeline, start + GIVE_UP_AFTER).unwrap_err().to_string();
         assert!(error.contains("1 of 2") && error.contains("puddle-p"), "{error}");
 
-        share.add(vec![TopicPartition::new("t", 1)]);
+        share.add(&[TopicPartition::new("t", 1)]);
         share.check_at(&pipeline, start + GIVE_UP_AFTER).unwrap();
         share.remove(&[TopicPartition::new("t", 1)]);
         share.check_at(&pipeline, start + GIVE_UP_AFTER).unwrap();
+    }
+
+    #[test]
+    fn where_others_may_have_some_a_run_without_any_is_a_spare_one_and_not_too_short() {
+        let mut share = Share::new(1, true);
+        let partition = TopicPartition::new("t", 0);
+        assert!(!share.is_spare() && share.is_elsewhere(&partition));
+        share.add(&[]);
+        assert!(share.is_spare());
+        share.add(std::slice::from_ref(&partition));
+        assert!(!share.is_spare() && !share.is_elsewhere(&partition));
+        share.lose(std::slice::from_ref(&partition));
+        assert!(!share.is_spare(), "the group has not told yet what is ours now");
     }
 }
