@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 /// The tests of each row.
 type Rows = BTreeMap<u32, BTreeSet<String>>;
 
-const MARK: &str = "/// Fault matrix ";
+const MARK: &str = "Fault matrix ";
 
 #[test]
 fn every_row_has_its_tests_and_every_test_its_row() {
@@ -26,9 +26,8 @@ fn every_row_has_its_tests_and_every_test_its_row() {
 fn enter_source(source: &str, rows: &mut Rows) {
     let mut marked: Vec<u32> = Vec::new();
     for line in source.lines().map(str::trim_start) {
-        if let Some(numbers) = line.strip_prefix(MARK) {
-            let numbers = numbers.split('.').next().unwrap_or_default();
-            marked = numbers.split(", ").map(|number| number.parse().expect(line)).collect();
+        if line.starts_with("///") {
+            marked.extend(line.split(MARK).skip(1).flat_map(numbers));
         } else if let Some(rest) = line.strip_prefix("fn ").or_else(|| line.strip_prefix("async fn ")) {
             let name = rest.split(['(', '<']).next().unwrap_or_default();
             for row in marked.drain(..) {
@@ -36,6 +35,23 @@ fn enter_source(source: &str, rows: &mut Rows) {
             }
         }
     }
+}
+
+/// The numbers at the beginning of a text: `7, 8. Words.` and `1 to 6, words.`
+fn numbers(text: &str) -> Vec<u32> {
+    let words = text.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
+    let mut numbers: Vec<u32> = Vec::new();
+    let mut to = false;
+    for word in words {
+        match word.parse() {
+            Ok(last) if to => numbers.extend(numbers.last().map_or(last, |first| first + 1)..=last),
+            Ok(number) => numbers.push(number),
+            Err(_) if word == "to" || word == "and" => {}
+            Err(_) => break,
+        }
+        to = word == "to";
+    }
+    numbers
 }
 
 fn enter_folder(folder: &Path, rows: &mut Rows) {
@@ -65,8 +81,9 @@ fn page_rows(page: &str) -> Rows {
 #[test]
 fn marks_and_rows_are_read() {
     let mut rows = Rows::new();
-    enter_source(&format!("{MARK}7, 8. Twice.\n#[test]\nfn both() {{}}\nfn neither() {{}}"), &mut rows);
+    enter_source(&format!("/// {MARK}7, 8. Twice.\n#[test]\nfn both() {{}}\nfn neither() {{}}"), &mut rows);
     assert_eq!(rows, page_rows("| row |\n| 7 | a | b | `both` |\n| 8 | a | b | `both` |"));
+    assert_eq!(numbers("1 to 3, 5 and 9: at 12"), [1, 2, 3, 5, 9]);
 }
 
 fn root() -> PathBuf {
