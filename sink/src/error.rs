@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use arrow::error::ArrowError;
 use delta_kernel::KernelError;
@@ -242,6 +243,40 @@ pub enum Error {
         /// What the kernel said.
         source: Box<KernelError>,
     },
+    /// A table has no versions, and so there is nothing in it to look after.
+    #[error(
+        "table {table:?} is of kind \"parquet\", whose files are never rewritten: there is nothing to {action}. \
+         Tables of [sink] kind = \"delta\" have versions; choose it for a new table"
+    )]
+    NotDelta {
+        /// The table.
+        table: String,
+        /// What was asked for.
+        action: &'static str,
+    },
+    /// Files were to be deleted before their time.
+    #[error(
+        "table {table:?} keeps files for {} after their removal, for readers of older versions and for writers at \
+         work; {} is less. Ask for at least that, or force it",
+        age(least),
+        age(asked)
+    )]
+    Retention {
+        /// The table.
+        table: String,
+        /// What was asked for.
+        asked: Duration,
+        /// The table's own.
+        least: Duration,
+    },
+    /// A Delta table has a feature that the upkeep cannot keep.
+    #[error("table {table:?} cannot be optimized: {reason}")]
+    Feature {
+        /// The table.
+        table: String,
+        /// Which one.
+        reason: String,
+    },
     /// Parquet could not encode the rows.
     #[error("could not encode {} as Parquet", path.display())]
     Parquet {
@@ -273,6 +308,9 @@ impl Error {
                 | Self::Kind { .. }
                 | Self::Foreign { .. }
                 | Self::NoTable { .. }
+                | Self::NotDelta { .. }
+                | Self::Retention { .. }
+                | Self::Feature { .. }
         )
     }
 
@@ -342,6 +380,15 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
         source = inner.source();
     }
     text
+}
+
+/// A length of time as people say it.
+fn age(time: &Duration) -> String {
+    match time.as_secs() {
+        seconds if seconds.is_multiple_of(86_400) => format!("{} days", seconds / 86_400),
+        seconds if seconds.is_multiple_of(3_600) => format!("{} hours", seconds / 3_600),
+        seconds => format!("{seconds} s"),
+    }
 }
 
 #[cfg(test)]
