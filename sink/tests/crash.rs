@@ -1,81 +1,108 @@
-//! The proof of exactly once: whatever goes wrong at whichever file operation, the table ends up whole.
+//! The proof of exactly once under kill -9: wherever a process ends, the table ends up whole.
 //!
-//! Each test runs a small job once to count its operations, then once for each operation with a fault there; goes on
-//! as a pipeline would, from the sink's progress; and compares the table with the topic.
+//! The general tests run a small job once to count its operations, then once for each operation with the end of the
+//! process there; go on as a pipeline would, from the sink's progress; and compare the table with the topic. The
+//! others show what is there after an end at one chosen step.
 
 mod common;
 
 use std::fs;
-use std::io::ErrorKind;
 use std::path::Path;
 
 use common::faults::{Fault, Faults};
+use common::job::{
+    IsLost, beside_the_data, copy, finish, job, killed, of_the_data, open, operation, operations,
+};
 use common::{OWNER, assert_exact, config, feed, files, schema};
 use puddle_sink::parquet::ParquetSink;
 use puddle_sink::storage::LocalStorage;
-use puddle_sink::{Error, Sink, Span};
+use puddle_sink::{Sink, SinkConfig, Span, lake};
 
-const END: i64 = 60;
-
-/// Says of a path whether a crash loses what was written there and not synced.
-type IsLost = fn(&Path) -> bool;
-
-fn open(lake: &Path, faults: &Faults) -> Result<ParquetSink, Error> {
-    ParquetSink::open(lake, &config(), schema(), OWNER, faults.arc())
+/// Where the job's table goes on, by the log.
+fn next(lake: &Path) -> i64 {
+    common::next_offset(&lake::progress(lake, "t").unwrap(), 0)
 }
 
-/// Opens the table and commits two epochs.
-fn job(lake: &Path, faults: &Faults) -> Result<(), Error> {
-    let mut sink = open(lake, faults)?;
-    feed(&mut sink, 20)?;
-    feed(&mut sink, 40)
+fn staged(lake: &Path) -> Vec<std::path::PathBuf> {
+    files(&lake.join(".puddle/t/staging"))
 }
 
-/// What a pipeline does on errors: aborts, and if that is not enough opens the table again.
-fn run_through_errors(lake: &Path, faults: &Faults, context: &str) {
-    let mut errors = Vec::new();
-    for _ in 0..5 {
-        let mut sink = match open(lake, faults) {
-            Ok(sink) => sink,
-            Err(error) => {
-                errors.push(error);
-                continue;
-            }
-        };
-        for until in [20, 40, END] {
-            if common::next_offset(sink.progress(), 0) >= until {
-                continue;
-            }
-            let mut result = feed(&mut sink, until);
-            if result.is_err() && sink.abort().is_ok() {
-                result = feed(&mut sink, until);
-            }
-            if let Err(error) = result {
-                errors.push(error);
-                break;
-            }
-        }
-        if common::next_offset(sink.progress(), 0) == END {
-            return;
-        }
+/// Fault matrix 1.
+#[test]
+fn killed_in_the_middle_of_a_batch() {
+    let dir = tempfile::tempdir().unwrap();
+    // With so little memory each batch is written at once, to files that are still open at the end.
+    let config = SinkConfig { buffer_bytes: 1, ..config() };
+    let mut sink = ParquetSink::open(dir.path(), &config, schema(), OWNER, Faults::none().arc()).unwrap();
+    feed(&mut sink, 20).unwrap();
+    sink.write(&common::rows(0, 20, 30)).unwrap();
+    drop(sink);
+    assert!(!staged(dir.path()).is_empty(), "the batch never got to the disk");
+    assert_eq!(next(dir.path()), 20);
+    assert_exact_but_for_staging(dir.path(), 20);
+    finish(dir.path(), "in the middle of a batch");
+}
+
+/// Fault matrix 2.
+#[test]
+fn killed_in_the_middle_of_a_footer() {
+    let dir = killed(operation("sync /", ".parquet", 0) - 1, Fault::Torn);
+    let torn = staged(dir.path());
+    let footer = fs::read(&torn[0]).unwrap();
+    assert!(footer.starts_with(b"PAR1") && !footer.ends_with(b"PAR1"), "the footer is whole");
+    assert_exact_but_for_staging(dir.path(), 20);
+    finish(dir.path(), "in the middle of a footer");
+}
+
+/// Fault matrix 3.
+#[test]
+fn killed_between_the_files_sync_and_the_log_entry() {
+    let dir = killed(operation("rename new /", "log/00000000000000000002.json", 0), Fault::Cut);
+    let whole = staged(dir.path());
+    assert!(whole.len() > 2 && whole.iter().all(|path| fs::read(path).unwrap().ends_with(b"PAR1")));
+    assert_eq!(next(dir.path()), 20);
+    assert_exact_but_for_staging(dir.path(), 20);
+    finish(dir.path(), "before the log entry");
+}
+
+/// Fault matrix 4.
+#[test]
+fn killed_after_the_log_entry() {
+    let dir = killed(operation("rename new /", ".parquet", 0), Fault::Cut);
+    assert_eq!(next(dir.path()), 40);
+    assert_eq!(common::scan(dir.path()), common::expected(20), "something is visible already");
+    drop(open(dir.path(), &Faults::none()).unwrap());
+    assert_exact(dir.path(), 40, "the start rolls forward");
+    finish(dir.path(), "after the log entry");
+}
+
+/// Fault matrix 5.
+#[test]
+fn killed_between_two_renames() {
+    let dir = killed(operation("rename new /", ".parquet", 1), Fault::Cut);
+    let scanned = common::scan(dir.path()).len();
+    assert!(common::expected(20).len() < scanned && scanned < common::expected(40).len(), "{scanned}");
+    assert_eq!(lake::table(dir.path(), "t").unwrap().epoch, 1, "a reader sees half an epoch");
+    drop(open(dir.path(), &Faults::none()).unwrap());
+    assert_exact(dir.path(), 40, "the start rolls forward");
+    finish(dir.path(), "between two renames");
+}
+
+/// Fault matrix 6.
+#[test]
+fn the_log_entrys_answer_is_lost() {
+    for answer in [operation("rename new /", "02.json", 0), operation("rename new /", "02.json", 0) + 1] {
+        let dir = killed(answer, Fault::LostAnswer);
+        assert_eq!(next(dir.path()), 40, "the entry is not there");
+        let sink = open(dir.path(), &Faults::none()).unwrap();
+        assert_eq!(common::next_offset(sink.progress(), 0), 40, "it would be read again");
+        drop(sink);
+        assert_exact(dir.path(), 40, "it took place, once");
+        finish(dir.path(), "the answer was lost");
     }
-    panic!("{context}: the job did not get to its end: {errors:#?}");
 }
 
-/// The operations of the job without a fault.
-fn operations() -> Vec<String> {
-    let (dir, faults) = (tempfile::tempdir().unwrap(), Faults::none());
-    job(dir.path(), &faults).unwrap();
-    assert_exact(dir.path(), 40, "without a fault");
-    faults.operations()
-}
-
-/// Goes on after a crash, on a sound disk.
-fn finish(lake: &Path, context: &str) {
-    run_through_errors(lake, &Faults::none(), context);
-    assert_exact(lake, END, context);
-}
-
+/// Fault matrix 1. Fault matrix 2. Fault matrix 3. Fault matrix 4. Fault matrix 5.
 #[test]
 fn a_crash_at_any_operation() {
     for (number, operation) in operations().iter().enumerate() {
@@ -87,6 +114,7 @@ fn a_crash_at_any_operation() {
     }
 }
 
+/// Fault matrix 9.
 #[test]
 fn a_crash_at_any_operation_of_the_recovery_from_a_crash_at_any_operation() {
     // One short epoch: what came before it does not matter to a recovery.
@@ -126,46 +154,7 @@ fn a_crash_at_any_operation_of_the_recovery_from_a_crash_at_any_operation() {
     }
 }
 
-#[test]
-fn an_error_at_any_operation() {
-    for (number, operation) in operations().iter().enumerate() {
-        for fault in [Fault::Fail(ErrorKind::StorageFull), Fault::Fail(ErrorKind::Other), Fault::LostAnswer] {
-            let (dir, faults) = (tempfile::tempdir().unwrap(), Faults::at(number, fault));
-            let context = format!("{fault:?} at {number} ({operation})");
-            run_through_errors(dir.path(), &faults, &context);
-            assert_exact(dir.path(), END, &context);
-        }
-    }
-}
-
-#[test]
-fn a_power_cut_at_any_operation() {
-    let loses: [(&str, IsLost); 4] = [
-        ("every folder", |_| true),
-        ("no folder", |_| false),
-        ("folders beside the data", beside_the_data),
-        ("folders of the data", of_the_data),
-    ];
-    for (number, operation) in operations().iter().enumerate() {
-        for (which, loses) in loses {
-            let (dir, faults) = (tempfile::tempdir().unwrap(), Faults::at(number, Fault::Cut));
-            job(dir.path(), &faults).unwrap_err();
-            faults.power_cut(loses);
-            finish(dir.path(), &format!("power cut at {number} ({operation}), {which} not synced lost"));
-        }
-    }
-}
-
-#[test]
-fn a_commit_that_was_answered_outlives_a_power_cut() {
-    let (dir, faults) = (tempfile::tempdir().unwrap(), Faults::none());
-    job(dir.path(), &faults).unwrap();
-    faults.power_cut(|_| true);
-    let sink = open(dir.path(), &Faults::none()).unwrap();
-    assert_eq!(common::next_offset(sink.progress(), 0), 40);
-    assert_exact(dir.path(), 40, "after the power cut");
-}
-
+/// Fault matrix 7.
 #[test]
 fn a_crash_at_any_operation_while_the_log_is_tidied() {
     let idle =
@@ -205,71 +194,8 @@ fn a_crash_at_any_operation_while_the_log_is_tidied() {
     }
 }
 
-#[test]
-fn a_bit_flipped_on_the_way_to_the_disk_is_found_before_the_commit() {
-    let all = operations();
-    let writes =
-        all.iter().enumerate().filter(|(_, name)| name.starts_with("write") && name.ends_with(".parquet"));
-    for (number, operation) in writes {
-        let (dir, faults) = (tempfile::tempdir().unwrap(), Faults::at(number, Fault::Flip));
-        let error = job(dir.path(), &faults).unwrap_err();
-        assert!(matches!(error, Error::Corrupt { .. }), "{operation}: {error}");
-        finish(dir.path(), operation);
-    }
-}
-
-#[test]
-fn a_bit_flipped_in_a_staged_file_is_found_before_it_is_published() {
-    let all = operations();
-    let publishing =
-        all.iter().position(|name| name.starts_with("rename new") && name.ends_with(".parquet")).unwrap();
-    let (dir, faults) = (tempfile::tempdir().unwrap(), Faults::at(publishing, Fault::Cut));
-    job(dir.path(), &faults).unwrap_err();
-    let staged = files(&dir.path().join(".puddle/t/staging"));
-    let mut content = fs::read(&staged[0]).unwrap();
-    let middle = content.len() / 2;
-    content[middle] ^= 1;
-    fs::write(&staged[0], &content).unwrap();
-    let Err(error) = open(dir.path(), &Faults::none()) else { panic!("a flipped bit was published") };
-    assert!(matches!(&error, Error::Corrupt { path, .. } if *path == staged[0]), "{error}");
-    assert!(files(&dir.path().join("t")).is_empty(), "something was published");
-    // With the file restored, it goes on.
-    content[middle] ^= 1;
-    fs::write(&staged[0], &content).unwrap();
-    finish(dir.path(), "restored");
-}
-
-#[test]
-fn a_failed_sync_closes_the_sink_for_good() {
-    for (number, operation) in operations().iter().enumerate().filter(|(_, name)| name.starts_with("sync")) {
-        let (dir, faults) = (tempfile::tempdir().unwrap(), Faults::at(number, Fault::Fail(ErrorKind::Other)));
-        let Ok(mut sink) = open(dir.path(), &faults) else { continue };
-        let error = feed(&mut sink, 20).and_then(|()| feed(&mut sink, 40)).unwrap_err();
-        assert!(matches!(&error, Error::Sync { .. }) && error.needs_reopen(), "{operation}: {error}");
-        for result in [sink.abort(), sink.write(&common::rows(0, 0, 1)), feed(&mut sink, 40)] {
-            assert!(matches!(result, Err(Error::Poisoned { .. })), "{operation}");
-        }
-    }
-}
-
-fn beside_the_data(folder: &Path) -> bool {
-    folder.components().any(|part| part.as_os_str() == ".puddle")
-}
-
-fn of_the_data(folder: &Path) -> bool {
-    !beside_the_data(folder)
-}
-
-/// Copies a lake; its files are never changed in place, but for the lock's.
-fn copy(from: &Path, to: &Path) {
-    for path in files(from) {
-        let copy = to.join(path.strip_prefix(from).unwrap());
-        fs::create_dir_all(copy.parent().unwrap()).unwrap();
-        if path.ends_with("lock") {
-            fs::copy(&path, copy).map(drop).unwrap()
-        } else {
-            fs::hard_link(&path, copy).unwrap()
-        }
-    }
-    fs::create_dir_all(to.join(".puddle/t/staging")).unwrap();
+/// As [`assert_exact`], when staging holds what an ended process left.
+fn assert_exact_but_for_staging(lake: &Path, until: i64) {
+    assert_eq!(common::scan(lake), common::expected(until), "rows of a plain scan");
+    assert_eq!(common::scan_rejected(lake), common::expected_rejected(until), "rejected records");
 }

@@ -9,11 +9,11 @@ use super::{find, storage, visible_epoch};
 use crate::Error;
 use crate::parquet::file::holds;
 use crate::parquet::layout::Layout;
-use crate::parquet::log::Log;
+use crate::parquet::log::{Commit, Log, WAY_ON};
 
 /// What in the folders of a table, and of its rejected records, is not as the log says, in words. Every file is read.
 /// Safe while a writer runs.
-pub fn check(lake: &Path, table: &str) -> Result<Vec<String>, Error> {
+pub(super) fn check(lake: &Path, table: &str) -> Result<Vec<String>, Error> {
     let layout = Layout::new(lake, table);
     // Before the log: a file that is there by now was named by an entry before.
     let mut there = BTreeSet::new();
@@ -23,59 +23,62 @@ pub fn check(lake: &Path, table: &str) -> Result<Vec<String>, Error> {
     let (log, loaded) = find(lake, table)?;
     let visible = visible_epoch(&log, lake, &loaded);
     let done = log.done().unwrap_or(0);
-    let removed = removed(&log, lake)?;
-    let mut problems = Vec::new();
-    let mut missing = Vec::new();
+    let mut removed = BTreeMap::new();
+    let mut found = Vec::new();
     for commit in log.history()? {
         let commit = commit?;
+        add_removed(&commit, &log, lake, &mut removed)?;
         for file in commit.files {
             let path = file.destination_in(lake).map_err(|reason| Error::corrupt(log.dir(), reason))?;
-            if removed.contains_key(&path) {
-                continue;
-            }
             there.remove(&path);
             if commit.epoch > visible {
                 continue;
             }
             match holds(&*storage(), &path, file.bytes, &file.hash) {
                 Ok(true) => {}
-                Ok(false) => {
-                    problems
-                        .push(format!("{}: it does not hold the bytes that were committed", path.display()));
-                }
-                Err(Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {
-                    missing.push((path, source));
-                }
-                Err(Error::Io { source, .. }) => problems.push(format!("{}: {source}", path.display())),
+                Ok(false) => found.push((path, "it does not hold the bytes that were committed".to_owned())),
+                Err(Error::Io { source, .. }) => found.push((path, source.to_string())),
                 Err(error) => return Err(error),
             }
         }
     }
-    if !missing.is_empty() {
+    found.retain(|(path, _)| !removed.contains_key(path));
+    if !found.is_empty() {
         // A commit that came meanwhile may have taken them away.
-        let removed = self::removed(&log, lake)?;
-        missing.retain(|(path, _)| !removed.contains_key(path));
-        problems.extend(missing.iter().map(|(path, source)| format!("{}: {source}", path.display())));
+        for commit in log.history()? {
+            add_removed(&commit?, &log, lake, &mut removed)?;
+        }
+        found.retain(|(path, _)| !removed.contains_key(path));
     }
+    let told = |(path, what): (PathBuf, String)| format!("{}: {what}; {WAY_ON}", path.display());
+    let mut problems: Vec<String> = found.into_iter().map(told).collect();
     for (path, epoch) in &removed {
+        there.remove(path);
         // One that the writer is about to remove may be there still.
-        if there.remove(path) && *epoch <= done && path.exists() {
-            problems.push(format!("{}: commit {epoch} took this file away, but it is there", path.display()));
+        if *epoch <= done && path.exists() {
+            problems.push(format!(
+                "{}: commit {epoch} took this file away, but it is there; remove it",
+                path.display()
+            ));
         }
     }
-    problems.extend(there.iter().map(|path| format!("{}: no commit names this file", path.display())));
+    let stranger = "no commit names this file; move it away";
+    problems.extend(there.iter().map(|path| format!("{}: {stranger}", path.display())));
+    let harmless = "The next run makes up for it; a checkpoint may also be removed";
+    problems.extend(log.damaged()?.iter().map(|error| format!("{error}. {harmless}")));
     Ok(problems)
 }
 
-/// The files that commits took away, each with the commit.
-fn removed(log: &Log, lake: &Path) -> Result<BTreeMap<PathBuf, u64>, Error> {
-    let mut removed = BTreeMap::new();
-    for commit in log.history()? {
-        let commit = commit?;
-        let paths = commit.removed_in(lake).map_err(|reason| Error::corrupt(log.dir(), reason))?;
-        removed.extend(paths.into_iter().map(|path| (path, commit.epoch)));
-    }
-    Ok(removed)
+/// Adds the files that a commit took away, each with the commit.
+fn add_removed(
+    commit: &Commit,
+    log: &Log,
+    lake: &Path,
+    removed: &mut BTreeMap<PathBuf, u64>,
+) -> Result<(), Error> {
+    let paths = commit.removed_in(lake).map_err(|reason| Error::corrupt(log.dir(), reason))?;
+    removed.extend(paths.into_iter().map(|path| (path, commit.epoch)));
+    Ok(())
 }
 
 /// All files below a folder, which may not exist.

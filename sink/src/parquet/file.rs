@@ -6,13 +6,14 @@
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 use arrow::datatypes::SchemaRef;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
+use parquet::errors::ParquetError;
 use parquet::file::properties::{WriterProperties, WriterPropertiesPtr};
 use xxhash_rust::xxh3::Xxh3;
 
@@ -39,7 +40,12 @@ pub(super) struct OpenFile {
     writer: ArrowWriter<HashingWriter>,
     path: PathBuf,
     rows: u64,
+    failure: Failure,
 }
+
+/// The first error of the file itself. The Parquet writer passes on the text of some and drops what they are, but a full
+/// disk must be told from one that is broken.
+type Failure = Arc<Mutex<Option<io::Error>>>;
 
 /// What a finished file is.
 pub(super) struct Finished {
@@ -54,6 +60,7 @@ struct HashingWriter {
     file: Box<dyn WriteFile>,
     hasher: Box<Xxh3>,
     bytes: u64,
+    failure: Failure,
 }
 
 /// The writer's settings: zstd pages of format 1, which every reader knows.
@@ -109,25 +116,26 @@ impl OpenFile {
         properties: &WriterPropertiesPtr,
     ) -> Result<Self, Error> {
         let file = storage.create(&path).map_err(Error::io("create", &path))?;
-        let inner = HashingWriter { file, hasher: Box::new(Xxh3::new()), bytes: 0 };
+        let failure = Failure::default();
+        let inner = HashingWriter { file, hasher: Box::new(Xxh3::new()), bytes: 0, failure: failure.clone() };
         let writer = ArrowWriter::try_new(inner, schema.clone(), Some((**properties).clone()))
-            .map_err(|error| Error::parquet(&path, error))?;
-        Ok(Self { writer, path, rows: 0 })
+            .map_err(|error| told(&path, error, &failure))?;
+        Ok(Self { writer, path, rows: 0, failure })
     }
 
     /// Encodes all that waits, as one row group or as many as their size asks for.
     pub(super) fn write(&mut self, pending: &mut Pending) -> Result<(), Error> {
         for batch in pending.take() {
             self.rows += batch.num_rows() as u64;
-            self.writer.write(&batch).map_err(|error| Error::parquet(&self.path, error))?;
+            self.writer.write(&batch).map_err(|error| told(&self.path, error, &self.failure))?;
         }
-        self.writer.flush().map_err(|error| Error::parquet(&self.path, error))
+        self.writer.flush().map_err(|error| told(&self.path, error, &self.failure))
     }
 
     /// Writes the footer and makes the file durable.
     pub(super) fn finish(self) -> Result<Finished, Error> {
-        let Self { writer, path, rows } = self;
-        let mut inner = writer.into_inner().map_err(|error| Error::parquet(&path, error))?;
+        let Self { writer, path, rows, failure } = self;
+        let mut inner = writer.into_inner().map_err(|error| told(&path, error, &failure))?;
         inner.file.sync().map_err(Error::sync(&path))?;
         Ok(Finished { path, rows, bytes: inner.bytes, hash: hex(&inner.hasher) })
     }
@@ -135,7 +143,14 @@ impl OpenFile {
 
 impl Write for HashingWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.file.write(bytes)?;
+        let written = match self.file.write(bytes) {
+            Ok(written) => written,
+            Err(error) => {
+                let text = io::Error::new(error.kind(), error.to_string());
+                self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+                return Err(text);
+            }
+        };
         self.hasher.update(&bytes[..written]);
         self.bytes += written as u64;
         Ok(written)
@@ -143,6 +158,14 @@ impl Write for HashingWriter {
 
     fn flush(&mut self) -> io::Result<()> {
         self.file.flush()
+    }
+}
+
+/// An error of the writer, told as the file's own if that failed.
+fn told(path: &Path, error: ParquetError, failure: &Failure) -> Error {
+    match failure.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        Some(source) => Error::Io { action: "write", path: path.to_owned(), source },
+        None => Error::parquet(path, error),
     }
 }
 

@@ -57,6 +57,16 @@ impl Layout {
         self.hidden().join("staging")
     }
 
+    /// The locks of a table's writers, where it may have several.
+    pub(crate) fn writers(&self) -> PathBuf {
+        self.hidden().join("writers")
+    }
+
+    /// The mark up to where the files of rejected records are known to be in place.
+    pub(crate) fn placed(&self) -> PathBuf {
+        self.hidden().join("placed")
+    }
+
     /// Creates the folders beside the data, and makes them durable: those that are there may be of a run that ended
     /// before it did.
     pub(crate) fn create(&self, storage: &dyn Storage) -> Result<(), Error> {

@@ -14,13 +14,22 @@ const MAX_HOLDER: u64 = 1024;
 
 /// The held lock; dropping it releases it. The file itself stays: removing it would let two writers each lock
 /// a file of their own.
-pub(super) struct Lock {
+pub(crate) struct Lock {
     _file: File,
 }
 
 impl Lock {
     /// Takes a table's lock and writes the holder into it, or names who has it.
-    pub(super) fn take(path: &Path, table: &str, owner: &str) -> Result<Self, Error> {
+    pub(crate) fn take(path: &Path, table: &str, owner: &str) -> Result<Self, Error> {
+        Self::lock(path, table, owner, FlockOperation::NonBlockingLockExclusive)
+    }
+
+    /// The same, beside others that share it.
+    pub(crate) fn share(path: &Path, table: &str, owner: &str) -> Result<Self, Error> {
+        Self::lock(path, table, owner, FlockOperation::NonBlockingLockShared)
+    }
+
+    fn lock(path: &Path, table: &str, owner: &str, how: FlockOperation) -> Result<Self, Error> {
         let mut file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -28,7 +37,7 @@ impl Lock {
             .truncate(false)
             .open(path)
             .map_err(Error::io("open", path))?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        match flock(&file, how) {
             Ok(()) => {}
             Err(Errno::WOULDBLOCK) => {
                 let mut holder = String::new();

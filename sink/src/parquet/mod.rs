@@ -16,15 +16,16 @@
 //! To a plain scan of the folder, the files of one epoch appear one after the other; [`lake`](crate::lake) reads
 //! through the log and sees whole epochs.
 
+mod ahead;
 pub(crate) mod file;
 pub(crate) mod layout;
-mod lock;
+pub(crate) mod lock;
 pub(crate) mod log;
-mod publish;
+pub(crate) mod publish;
 mod remove;
-mod retry;
+pub(crate) mod retry;
 mod split;
-mod writer;
+pub(crate) mod writer;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -38,6 +39,7 @@ use crate::error::chain;
 use crate::schema::{columns, evolve, schema as schema_of, stored};
 use crate::storage::Storage;
 use crate::{Committed, Epoch, Error, Sink, SinkConfig};
+use ahead::{LookOut, find_file, refuse_taken};
 use layout::Layout;
 use lock::Lock;
 use log::{Commit, DataFile, Form, Log, Moved, RetriedPartition, State};
@@ -64,6 +66,7 @@ pub struct ParquetSink {
     rejected_rows: u64,
     retrying: Retrying,
     health: Health,
+    look_out: LookOut,
     _lock: Lock,
 }
 
@@ -95,7 +98,7 @@ impl ParquetSink {
         let mut form = Form { columns: columns(&found), partition_by: config.partition_by.clone() };
         let loaded = log.load()?;
         match &loaded {
-            None => refuse_foreign(&*storage, &layout)?,
+            None => refuse_foreign(&layout)?,
             Some(loaded) => {
                 form.columns = accept(&loaded.state, config, &form, owner)?;
                 let pinned =
@@ -107,6 +110,7 @@ impl ParquetSink {
         publish::sweep(&*storage, &layout.staging())?;
         let state = loaded.map(|loaded| loaded.state);
         let progress = state.as_ref().map(|state| state.progress.clone()).unwrap_or_default();
+        let look_out = LookOut::begin(&layout, state.as_ref().map_or(0, |state| state.epoch))?;
         Ok(Self {
             storage,
             layout,
@@ -122,6 +126,7 @@ impl ParquetSink {
             rejected_rows: 0,
             retrying: Retrying::default(),
             health: Health::Good,
+            look_out,
             _lock: lock,
         })
     }
@@ -157,6 +162,7 @@ impl ParquetSink {
         let number = self.epoch() + 1;
         let mut files = self.data.finish(number)?;
         files.append(&mut self.rejected.finish(number)?);
+        refuse_taken(&*self.storage, &self.layout, number, &files)?;
         if !files.is_empty() {
             let staging = self.layout.staging();
             self.storage.sync_dir(&staging).map_err(Error::sync(&staging))?;
@@ -233,6 +239,7 @@ impl Sink for ParquetSink {
         if rows == 0 && !epoch.is_news(&self.progress) {
             return Ok(Committed { epoch: self.epoch(), ..Committed::default() });
         }
+        self.look_out.end().map_err(|error| self.poison(error))?;
         let commit = self.prepare(&epoch).map_err(|error| self.fail(error))?;
         self.conclude(&commit).map_err(|error| self.poison(error))?;
         self.data.published();
@@ -339,11 +346,9 @@ fn recover(storage: &dyn Storage, layout: &Layout, log: &Log, loaded: &log::Load
 }
 
 /// Refuses folders with files that no log covers: their records would be written twice.
-fn refuse_foreign(storage: &dyn Storage, layout: &Layout) -> Result<(), Error> {
+fn refuse_foreign(layout: &Layout) -> Result<(), Error> {
     for path in [layout.root(), layout.rejected_root()] {
-        if storage.exists(&path).map_err(Error::io("look for", &path))?
-            && !storage.list(&path).map_err(Error::io("list", &path))?.is_empty()
-        {
+        if find_file(&path, &|_| true)?.is_some() {
             return Err(Error::Foreign { path });
         }
     }

@@ -13,7 +13,7 @@ use crate::storage::{Storage, create_dirs};
 
 /// Compares each staged file with what was written to it, before anything refers to it. What was just written is
 /// in memory still, so this costs a hundredth of encoding it.
-pub(super) fn verify_staged(storage: &dyn Storage, lake: &Path, files: &[DataFile]) -> Result<(), Error> {
+pub(crate) fn verify_staged(storage: &dyn Storage, lake: &Path, files: &[DataFile]) -> Result<(), Error> {
     for file in files {
         let staged = file.source_in(lake).map_err(|reason| Error::corrupt(lake, reason))?;
         if !holds(storage, &staged, file.bytes, &file.hash)? {
@@ -27,7 +27,7 @@ pub(super) fn verify_staged(storage: &dyn Storage, lake: &Path, files: &[DataFil
 }
 
 /// Moves a commit's staged files to the table, removes those that it takes away, and marks it as done.
-pub(super) fn publish(storage: &dyn Storage, lake: &Path, log: &Log, commit: &Commit) -> Result<(), Error> {
+pub(crate) fn publish(storage: &dyn Storage, lake: &Path, log: &Log, commit: &Commit) -> Result<(), Error> {
     let entry = |reason| Error::corrupt(log.dir(), format!("epoch {}: {reason}", commit.epoch));
     let mut moves = Vec::with_capacity(commit.files.len());
     for file in &commit.files {
@@ -40,7 +40,7 @@ pub(super) fn publish(storage: &dyn Storage, lake: &Path, log: &Log, commit: &Co
 
 /// Brings a commit to its end that a crash may have cut short: files that are in place stay, staged ones follow, and
 /// those that it takes away go.
-pub(super) fn roll_forward(
+pub(crate) fn roll_forward(
     storage: &dyn Storage,
     lake: &Path,
     log: &Log,
@@ -56,15 +56,17 @@ pub(super) fn roll_forward(
         let is_there = storage.exists(&destination).map_err(Error::io("look for", &destination))?;
         let at = if is_there { &destination } else { &source };
         if !storage.exists(at).map_err(Error::io("look for", at))? {
-            let reason =
-                format!("it is gone, and so is {}, though epoch {} names it", source.display(), commit.epoch);
+            let way_on = way_on(storage, lake, log, commit)?;
+            let reason = format!(
+                "epoch {} names it, but it is gone, and so is {}; {way_on}",
+                commit.epoch,
+                source.display()
+            );
             return Err(Error::corrupt(&destination, reason));
         }
         if !holds(storage, at, file.bytes, &file.hash)? {
-            let reason = format!(
-                "it does not hold what epoch {} wrote; restore it, or read its records again into a new table",
-                commit.epoch
-            );
+            let way_on = way_on(storage, lake, log, commit)?;
+            let reason = format!("it does not hold what epoch {} wrote; {way_on}", commit.epoch);
             return Err(Error::corrupt(at, reason));
         }
         if is_there { placed.push(destination) } else { moves.push((source, destination)) }
@@ -83,8 +85,24 @@ pub(super) fn roll_forward(
     log.mark_done(commit.epoch)
 }
 
+/// What to do about a commit that cannot be brought to its end. Nobody was told of it yet, so it may be taken back, and
+/// Kafka still has its records; but not those that were rejected before and run again, once their old files are gone.
+fn way_on(storage: &dyn Storage, lake: &Path, log: &Log, commit: &Commit) -> Result<String, Error> {
+    let put_back = "put it back as it was";
+    for path in commit.removed_in(lake).map_err(|reason| Error::corrupt(log.dir(), reason))? {
+        if !storage.exists(&path).map_err(Error::io("look for", &path))? {
+            return Ok(format!("{put_back}, or read the topic again into a new table"));
+        }
+    }
+    Ok(format!(
+        "{put_back}; or take the epoch back: move {} away, and what the table has of the epoch already, and its \
+         records are read again from Kafka",
+        log.entry_path(commit.epoch).display()
+    ))
+}
+
 /// Removes staged files; nothing in the log that is not in place names them.
-pub(super) fn sweep(storage: &dyn Storage, staging: &Path) -> Result<(), Error> {
+pub(crate) fn sweep(storage: &dyn Storage, staging: &Path) -> Result<(), Error> {
     for name in storage.list(staging).map_err(Error::io("list", staging))? {
         let path = staging.join(name);
         storage.remove(&path).map_err(Error::io("remove", &path))?;

@@ -16,7 +16,7 @@ use crate::storage::Storage;
 use crate::{Error, SinkConfig, hive};
 
 /// Writes the rows of one table, be it the one of good or of rejected records.
-pub(super) struct TableWriter {
+pub(crate) struct TableWriter {
     storage: Arc<dyn Storage>,
     /// The folder's name in the lake, and the beginning of each file's.
     table: String,
@@ -48,17 +48,17 @@ struct Part {
 }
 
 /// What tells one table's writer from another's.
-pub(super) struct Settings<'a> {
-    pub(super) table: String,
-    pub(super) staging: PathBuf,
-    pub(super) staging_name: String,
-    pub(super) rejected: bool,
-    pub(super) schema: SchemaRef,
-    pub(super) partition_by: &'a [String],
+pub(crate) struct Settings<'a> {
+    pub(crate) table: String,
+    pub(crate) staging: PathBuf,
+    pub(crate) staging_name: String,
+    pub(crate) rejected: bool,
+    pub(crate) schema: SchemaRef,
+    pub(crate) partition_by: &'a [String],
 }
 
 impl TableWriter {
-    pub(super) fn new(
+    pub(crate) fn new(
         storage: Arc<dyn Storage>,
         settings: Settings<'_>,
         config: &SinkConfig,
@@ -86,7 +86,7 @@ impl TableWriter {
     }
 
     /// Takes rows of any schema that is stored as this table's.
-    pub(super) fn write(&mut self, epoch: u64, rows: &RecordBatch) -> Result<(), Error> {
+    pub(crate) fn write(&mut self, epoch: u64, rows: &RecordBatch) -> Result<(), Error> {
         self.writes += 1;
         let rows = convert(rows, &self.schema, &self.table)?;
         for (values, rows) in self.splitter.split(&rows)? {
@@ -108,7 +108,7 @@ impl TableWriter {
     }
 
     /// Finishes and syncs every file, and tells what there is to commit.
-    pub(super) fn finish(&mut self, epoch: u64) -> Result<Vec<DataFile>, Error> {
+    pub(crate) fn finish(&mut self, epoch: u64) -> Result<Vec<DataFile>, Error> {
         while let Some(values) = self.parts.keys().next().cloned() {
             if self.parts[&values].pending.rows > 0 {
                 self.encode(epoch, &values)?;
@@ -119,13 +119,13 @@ impl TableWriter {
     }
 
     /// Forgets the epoch's files, which have been published.
-    pub(super) fn published(&mut self) {
+    pub(crate) fn published(&mut self) {
         self.finished.clear();
         self.next_file = 0;
     }
 
     /// Throws away what waits; the staged files that there were are left to the caller.
-    pub(super) fn abort(&mut self) {
+    pub(crate) fn abort(&mut self) {
         self.parts.clear();
         self.pending_bytes = 0;
         self.finished.clear();

@@ -21,6 +21,12 @@ pub enum Fault {
     LostAnswer,
     /// A write flips a bit and is reported as done.
     Flip,
+    /// From it on there is no room: only removing works.
+    Full,
+    /// From it on there is no room for another file or folder, but for more in those that are there.
+    NoInodes,
+    /// From it on nothing can be changed.
+    ReadOnly,
 }
 
 /// Operations that change the disk are counted from 0; the one at `at` goes wrong.
@@ -154,8 +160,13 @@ impl Shared {
         }
         let number = state.operations.len();
         state.operations.push(format!("{name} {}", path.display()));
-        match state.plan.filter(|(at, _)| *at == number) {
+        let lasts = |fault| matches!(fault, Fault::Full | Fault::NoInodes | Fault::ReadOnly);
+        match state.plan.filter(|(at, fault)| *at == number || (*at < number && lasts(*fault))) {
             None => Ok(Step::Go),
+            Some((_, Fault::Full)) if name == "remove" => Ok(Step::Go),
+            Some((_, Fault::NoInodes)) if !name.starts_with("create") => Ok(Step::Go),
+            Some((_, Fault::Full | Fault::NoInodes)) => Err(ErrorKind::StorageFull.into()),
+            Some((_, Fault::ReadOnly)) => Err(ErrorKind::ReadOnlyFilesystem.into()),
             Some((_, Fault::Fail(kind))) => Err(kind.into()),
             Some((_, Fault::LostAnswer)) => Ok(Step::GoThenFail),
             Some((_, Fault::Flip)) => Ok(Step::Flip),

@@ -3,6 +3,7 @@
 #![allow(dead_code, unreachable_pub)] // Each test binary uses a part.
 
 pub mod faults;
+pub mod job;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};

@@ -192,7 +192,8 @@ impl State {
     }
 }
 
-fn inside(lake: &Path, relative: &str) -> Result<PathBuf, String> {
+/// A path that data gives as one in the lake, or in another folder; nothing leads out of it.
+pub(crate) fn inside(lake: &Path, relative: &str) -> Result<PathBuf, String> {
     let path = Path::new(relative);
     let normal = path.components().all(|part| matches!(part, Component::Normal(_)));
     if relative.is_empty() || !normal {

@@ -3,8 +3,7 @@
 use std::io::{BufRead, BufReader, ErrorKind, Lines, Read};
 use std::path::PathBuf;
 
-use super::seal::unseal;
-use super::{Commit, Log, SPAN, check};
+use super::{Commit, Log, SPAN, WAY_ON, missing, parse};
 use crate::Error;
 
 /// An iterator over a table's commits. It may run while the table is written: it ends with the last commit there
@@ -42,7 +41,7 @@ impl History {
             // Bundled since the bundle was looked for.
             Err(Error::Io { path, source, .. }) if source.kind() == ErrorKind::NotFound => {
                 let Some(mut bundle) = self.open_bundle(bundle_of(epoch))? else {
-                    return Err(Error::corrupt(&path, "it is missing although a newer entry is there"));
+                    return Err(missing(&path));
                 };
                 for before in bundle_of(epoch)..epoch {
                     bundle.read(before)?;
@@ -83,14 +82,11 @@ impl Bundle {
         let line = match self.lines.next() {
             Some(Ok(line)) => line,
             Some(Err(error)) if error.kind() == ErrorKind::InvalidData => {
-                return Err(corrupt(error.to_string()));
+                return Err(corrupt(format!("{error}; {WAY_ON}")));
             }
             Some(Err(error)) => return Err(Error::io("read", &self.path)(error)),
-            None => return Err(corrupt("it ends before".to_owned())),
+            None => return Err(corrupt(format!("it ends before; {WAY_ON}"))),
         };
-        let commit = unseal(line.as_bytes()).map_err(corrupt)?;
-        let corrupt = |reason: String| Error::corrupt(&self.path, format!("epoch {epoch}: {reason}"));
-        check(&commit, epoch).map_err(corrupt)?;
-        Ok(commit)
+        parse(line.as_bytes(), epoch).map_err(corrupt)
     }
 }

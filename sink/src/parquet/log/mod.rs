@@ -31,9 +31,9 @@ use crate::storage::{Storage, create_dirs, read, write_synced};
 use crate::{Error, error};
 
 pub use entry::{Commit, DataFile, Moved, RetriedPartition};
-pub(crate) use entry::{Form, State, VERSION};
+pub(crate) use entry::{Form, State, VERSION, inside};
 pub use history::History;
-use seal::{seal, unseal};
+pub(crate) use seal::{seal, unseal};
 
 /// Epochs between two checkpoints, and of one file of the history.
 pub(crate) const SPAN: u64 = 100;
@@ -41,6 +41,9 @@ pub(crate) const SPAN: u64 = 100;
 /// least [`SPAN`] commits, so a second time is rare.
 const READ_ATTEMPTS: usize = 5;
 const DONE: &str = "done";
+
+/// What to do about an entry, or a file of the table, that is lost.
+pub(crate) const WAY_ON: &str = "put it back from a copy, or read the topic again into a new table";
 
 /// A table's log.
 #[derive(Clone)]
@@ -95,7 +98,7 @@ impl Log {
                     attempt += 1;
                 }
                 Err(Error::Io { path, source, .. }) if source.kind() == ErrorKind::NotFound => {
-                    return Err(Error::corrupt(&path, "it is missing although a newer entry is there"));
+                    return Err(missing(&path));
                 }
                 result => return result,
             }
@@ -108,7 +111,7 @@ impl Log {
         match done {
             Some(done) if done > epoch => {
                 let reason =
-                    format!("its newest entry is epoch {epoch}, but epoch {done} was committed; restore it");
+                    format!("its newest entry is epoch {epoch}, but epoch {done} was committed; {WAY_ON}");
                 Err(Error::corrupt(&self.dir, reason))
             }
             _ => Ok(()),
@@ -150,6 +153,18 @@ impl Log {
         unseal::<Done>(&bytes).ok().map(|done| done.epoch)
     }
 
+    /// Files that are damaged without harm to the log, what they say being told elsewhere too.
+    pub(crate) fn damaged(&self) -> Result<Vec<Error>, Error> {
+        let mut damaged = Vec::new();
+        for epoch in self.names()?.checkpoints {
+            damaged.extend(self.checkpoint(epoch).err());
+        }
+        damaged.extend(self.unseal_file::<Done>(&self.dir.join(DONE)).err());
+        // The writer may have removed a checkpoint meanwhile, and a table whose first commit was cut off has no mark.
+        damaged.retain(|error| matches!(error, Error::Corrupt { .. }));
+        Ok(damaged)
+    }
+
     /// After a commit: a checkpoint when one is due, and the old entries bundled. The commit stands whether or not
     /// this succeeds, and the next time makes up for it.
     pub(crate) fn maintain(&self, state: &State) -> Result<(), Error> {
@@ -189,13 +204,13 @@ impl Log {
         let Some(newest) = names.entries.last().copied() else {
             return match names.checkpoints.last() {
                 None => Ok(None),
-                Some(epoch) => Err(Error::corrupt(
-                    &self.entry_path(*epoch),
-                    "it is missing although its checkpoint is there",
-                )),
+                Some(epoch) => Err(missing(&self.entry_path(*epoch))),
             };
         };
-        let mut state = self.newest_checkpoint(&names)?;
+        let mut state = match self.newest_checkpoint(&names)? {
+            None => self.replay(&names)?,
+            state => state,
+        };
         let mut last = None;
         let begin = state.as_ref().map_or(1, |state| state.epoch + 1);
         for epoch in begin..=newest {
@@ -217,33 +232,54 @@ impl Log {
 
     /// The newest checkpoint that is whole. It only repeats what the entries say, so a damaged one costs time.
     fn newest_checkpoint(&self, names: &Names) -> Result<Option<State>, Error> {
-        let mut damaged = None;
         for epoch in names.checkpoints.iter().rev() {
-            let path = self.checkpoint_path(*epoch);
-            match self.unseal_file::<State>(&path) {
-                Ok(state) if state.version <= VERSION && state.epoch == *epoch => return Ok(Some(state)),
+            match self.checkpoint(*epoch) {
                 Ok(state) if state.version > VERSION => {
-                    return Err(Error::corrupt(&path, newer(state.version)));
+                    return Err(Error::corrupt(&self.checkpoint_path(*epoch), newer(state.version)));
                 }
-                Ok(state) => damaged = Some(Error::corrupt(&path, format!("it holds epoch {}", state.epoch))),
+                Ok(state) => return Ok(Some(state)),
                 Err(error @ Error::Io { .. }) => return Err(error),
-                Err(error) => damaged = Some(error),
-            }
-            if let Some(error) = &damaged {
-                tracing::warn!(error = %error::chain(error), "a checkpoint is damaged, reading the one before it");
+                Err(error) => {
+                    let error = error::chain(&error);
+                    tracing::warn!(error, "a checkpoint is damaged; what is before it stands in for it");
+                }
             }
         }
-        match damaged {
-            Some(error) if names.entries.first() != Some(&1) => Err(error),
-            _ => Ok(None),
+        Ok(None)
+    }
+
+    fn checkpoint(&self, epoch: u64) -> Result<State, Error> {
+        let path = self.checkpoint_path(epoch);
+        let state: State = self.unseal_file(&path)?;
+        if state.epoch != epoch {
+            return Err(Error::corrupt(&path, format!("it holds epoch {}", state.epoch)));
         }
+        Ok(state)
+    }
+
+    /// What the bundled entries add up to, where no checkpoint does.
+    fn replay(&self, names: &Names) -> Result<Option<State>, Error> {
+        let Some(bundled) = names.entries.first().map(|first| first - 1).filter(|last| *last > 0) else {
+            return Ok(None);
+        };
+        let mut state: Option<State> = None;
+        for commit in History::new(self.clone(), bundled) {
+            let commit = commit?;
+            let applied = match &mut state {
+                None => State::begin(&commit).map(|first| state = Some(first)),
+                Some(state) => state.apply(&commit),
+            };
+            applied.map_err(|reason| {
+                Error::corrupt(&self.bundle_path(history::bundle_of(commit.epoch)), reason)
+            })?;
+        }
+        Ok(state)
     }
 
     fn entry(&self, epoch: u64) -> Result<Commit, Error> {
         let path = self.entry_path(epoch);
-        let commit: Commit = self.unseal_file(&path)?;
-        check(&commit, epoch).map_err(|reason| Error::corrupt(&path, reason))?;
-        Ok(commit)
+        let bytes = read(&*self.storage, &path).map_err(Error::io("read", &path))?;
+        parse(&bytes, epoch).map_err(|reason| Error::corrupt(&path, reason))
     }
 
     /// Bundles the entries of [`SPAN`] epochs and removes them. A bundle that is there is whole: what is left to do
@@ -312,7 +348,8 @@ impl Log {
         Ok(names)
     }
 
-    fn entry_path(&self, epoch: u64) -> PathBuf {
+    /// The place of an entry.
+    pub(crate) fn entry_path(&self, epoch: u64) -> PathBuf {
         self.dir.join(format!("{epoch:020}.json"))
     }
 
@@ -325,15 +362,21 @@ impl Log {
     }
 }
 
-/// Whether an entry is the one that its place says.
-fn check(commit: &Commit, epoch: u64) -> Result<(), String> {
+/// The entry that a sealed line holds, if it is that of this epoch.
+fn parse(line: &[u8], epoch: u64) -> Result<Commit, String> {
+    let way_on = |reason| format!("{reason}; {WAY_ON}");
+    let commit: Commit = unseal(line).map_err(way_on)?;
     if commit.version > VERSION {
         return Err(newer(commit.version));
     }
     if commit.epoch != epoch {
-        return Err(format!("it holds epoch {}, not {epoch}", commit.epoch));
+        return Err(way_on(format!("it holds epoch {}, not {epoch}", commit.epoch)));
     }
-    Ok(())
+    Ok(commit)
+}
+
+fn missing(path: &Path) -> Error {
+    Error::corrupt(path, format!("it is missing, but newer files of the log are there; {WAY_ON}"))
 }
 
 fn newer(version: u32) -> String {

@@ -14,14 +14,14 @@ struct Sealed<'a> {
 }
 
 /// The sealed line of a value, with its line end.
-pub(super) fn seal<T: Serialize>(value: &T) -> String {
+pub(crate) fn seal<T: Serialize>(value: &T) -> String {
     let body = serde_json::value::to_raw_value(value).expect("the log's types have string keys only");
     let sealed = Sealed { checksum: checksum(body.get()), body: &body };
     serde_json::to_string(&sealed).expect("a string and a raw value always serialise") + "\n"
 }
 
 /// The value of a sealed line, or how it shows that it is not what was written.
-pub(super) fn unseal<T: DeserializeOwned>(line: &[u8]) -> Result<T, String> {
+pub(crate) fn unseal<T: DeserializeOwned>(line: &[u8]) -> Result<T, String> {
     let sealed: Sealed =
         serde_json::from_slice(line).map_err(|error| format!("it is torn or not a log file ({error})"))?;
     if checksum(sealed.body.get()) != sealed.checksum {
