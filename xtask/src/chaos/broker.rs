@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use super::process::{Process, until};
@@ -19,7 +20,7 @@ pub(super) struct Embedded {
     puddle: PathBuf,
     folder: PathBuf,
     address: SocketAddr,
-    process: Process,
+    process: Mutex<Process>,
 }
 
 impl Broker<'_> {
@@ -31,7 +32,7 @@ impl Broker<'_> {
         }
     }
 
-    pub(super) fn embedded(&mut self) -> Option<&mut Embedded> {
+    pub(super) fn embedded(&self) -> Option<&Embedded> {
         match self {
             Self::Embedded(embedded) => Some(embedded),
             Self::Apache(_) => None,
@@ -43,17 +44,18 @@ impl Embedded {
     /// Starts it on a free port, with its topics in `folder/broker`.
     pub(super) fn start(puddle: &Path, folder: &Path) -> anyhow::Result<Self> {
         let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
-        let process = serve(puddle, folder, address)?;
+        let process = Mutex::new(serve(puddle, folder, address)?);
         Ok(Self { puddle: puddle.to_owned(), folder: folder.to_owned(), address, process })
     }
 
-    pub(super) fn kill(&mut self) -> anyhow::Result<()> {
-        self.process.kill()
+    pub(super) fn kill(&self) -> anyhow::Result<()> {
+        self.process.lock().unwrap_or_else(PoisonError::into_inner).kill()
     }
 
     /// Starts a new one in the place of the one that was killed.
-    pub(super) fn restart(&mut self) -> anyhow::Result<()> {
-        self.process = serve(&self.puddle, &self.folder, self.address)?;
+    pub(super) fn restart(&self) -> anyhow::Result<()> {
+        let process = serve(&self.puddle, &self.folder, self.address)?;
+        *self.process.lock().unwrap_or_else(PoisonError::into_inner) = process;
         Ok(())
     }
 }

@@ -2,15 +2,20 @@
 //! table with what was produced, record by record.
 //!
 //! ```text
-//! plan      seed and number of a trial -> fault, moment, commit settings
-//! table     one topic and table, through twenty trials one after the other: what a fault leaves, the next one meets
+//! jobs      several tables side by side: a trial waits more than it computes
+//!  table    one topic and table, through twenty trials one after the other: what a fault leaves, the next one meets
+//!   plan    seed and number of a trial -> fault, moment, commit settings
+//!   disturb the trial itself; left: where a kill struck, by what it left on the disk
 //! records   seed and number of a record -> its bytes, and what must become of it
-//! readers   puddle query, and pyarrow without the log
+//! readers   puddle query, and Python without Puddle's log
 //! ledger    known records against the rows of a reader: lost, doubled, otherwise wrong
 //! ```
 
 mod broker;
+mod disturb;
+mod jobs;
 mod ledger;
+mod left;
 mod plan;
 mod process;
 mod random;
@@ -29,14 +34,10 @@ use clap::ValueEnum;
 use crate::apache::Apache;
 use crate::python;
 use crate::tools::{cargo, puddle, root, run};
-use broker::{Broker, Embedded};
-use ledger::Findings;
-use readers::Scanner;
-use report::Report;
-use table::Table;
+use jobs::Jobs;
 
-/// Trials that a table goes through before the next one begins. Some 500 commits, so that the log is checkpointed and
-/// bundled several times; more would only make each check slower.
+/// Trials that a table goes through before the next one begins. Some hundreds of commits, so that the log is
+/// checkpointed and bundled several times; more would only make each check slower.
 const TRIALS_OF_A_TABLE: u64 = 20;
 
 #[derive(clap::Args)]
@@ -50,6 +51,9 @@ pub(crate) struct Args {
     /// The number of the first trial, to repeat one without those before it; rounded down to the first of its table
     #[arg(long, default_value_t = 0)]
     first: u64,
+    /// How many tables side by side
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..=64))]
+    jobs: u64,
     /// Which broker
     #[arg(long, value_enum, default_value_t = BrokerKind::Embedded)]
     broker: BrokerKind,
@@ -64,15 +68,30 @@ pub(crate) struct Args {
     plant: bool,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum BrokerKind {
     Embedded,
     Apache,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
+/// The `kind` of the sink.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum TableKind {
     Parquet,
+}
+
+impl TableKind {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Parquet => "parquet",
+        }
+    }
+
+    fn allows_several_writers(self) -> bool {
+        match self {
+            Self::Parquet => false,
+        }
+    }
 }
 
 impl Args {
@@ -82,6 +101,7 @@ impl Args {
             trials: TRIALS_OF_A_TABLE,
             seed: 2013,
             first: 0,
+            jobs: 1,
             broker: BrokerKind::Embedded,
             table: TableKind::Parquet,
             puddle: None,
@@ -93,7 +113,7 @@ impl Args {
 /// Runs the trials and prints their table. A trial that finds anything ends its table, whose folder is kept; the run
 /// goes on with the next table and fails in the end.
 pub(crate) fn chaos(args: Args) -> anyhow::Result<()> {
-    let TableKind::Parquet = args.table;
+    let begin = Instant::now();
     let commit = commit();
     let built = match &args.puddle {
         Some(path) => path.clone(),
@@ -110,42 +130,22 @@ pub(crate) fn chaos(args: Args) -> anyhow::Result<()> {
         BrokerKind::Embedded => None,
         BrokerKind::Apache => Some(Apache::start()?.map_err(anyhow::Error::msg)?),
     };
-    let mut scanner = match python::available() {
-        Ok(()) => Some(Scanner::start(folder.path())?),
-        Err(missing) => {
-            eprintln!("**** WITHOUT the independent scan: {missing}");
-            ensure!(!args.plant, "planted damage is made by pyarrow");
-            None
-        }
-    };
-    eprintln!("seed {}, commit {commit}, in {}", args.seed, folder.path().display());
-
-    let mut report = Report::default();
-    let mut kept = false;
-    let first = args.first - args.first % TRIALS_OF_A_TABLE;
-    let end = args.first + args.trials;
-    for begin in (first..end).step_by(TRIALS_OF_A_TABLE as usize) {
-        let trials = begin..end.min(begin + TRIALS_OF_A_TABLE);
-        let of_table = folder.path().join(format!("table-{begin}"));
-        std::fs::create_dir(&of_table)?;
-        let broker = match &kafka {
-            Some(kafka) => Broker::Apache(kafka),
-            None => Broker::Embedded(Embedded::start(&binary, &of_table)?),
-        };
-        let topic = format!("chaos-{}-{begin}", args.seed);
-        let mut table = Table::create(&binary, &of_table, broker, topic, args.seed)?;
-        let is_good = run_trials(&args, trials, &mut table, scanner.as_mut(), &mut report);
-        if is_good && args.plant && end <= begin + TRIALS_OF_A_TABLE {
-            find_planted(&table, scanner.as_mut().context("it was checked that there is one")?)?;
-        }
-        if is_good {
-            table.remove()?;
-            std::fs::remove_dir_all(&of_table)?;
-        }
-        kept |= !is_good;
+    let can_scan = python::available();
+    if let Err(missing) = can_scan {
+        eprintln!("**** WITHOUT the independent scan: {missing}");
+        ensure!(!args.plant, "planted damage is made by Python");
     }
-    drop(scanner);
-    println!("{report}");
+    eprintln!("{args}, commit {commit}, in {}", folder.path().display());
+
+    let jobs = Jobs {
+        args: &args,
+        folder: folder.path(),
+        binary: &binary,
+        kafka: kafka.as_ref(),
+        can_scan: can_scan.is_ok(),
+    };
+    let (report, kept) = jobs.run()?;
+    println!("{args}, commit {commit}, {} s\n\n{report}", begin.elapsed().as_secs());
     if kept {
         bail!("not every trial was good; what they left is in {}", folder.keep().display());
     }
@@ -153,56 +153,14 @@ pub(crate) fn chaos(args: Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Runs a table's trials up to the first that is not good. Returns whether all were.
-fn run_trials(
-    args: &Args,
-    trials: std::ops::Range<u64>,
-    table: &mut Table<'_>,
-    mut scanner: Option<&mut Scanner>,
-    report: &mut Report,
-) -> bool {
-    for trial in trials {
-        let begin = Instant::now();
-        let plan = plan::plan(args.seed, trial, matches!(args.broker, BrokerKind::Embedded));
-        let result = table.disturb(&plan).and_then(|()| table.check(scanner.as_deref_mut()));
-        let findings = result.unwrap_or_else(|error| {
-            let mut findings = Findings::default();
-            findings.add_wrong(format!("it did not come to its end: {error:#}"));
-            findings
-        });
-        report.add(plan.fault, &findings);
-        let verdict = if findings.is_empty() { "good" } else { "NOT GOOD" };
-        eprintln!("trial {trial}: {}: {verdict}, {:.1} s", plan.fault.name(), begin.elapsed().as_secs_f64());
-        if !findings.is_empty() {
-            eprintln!("  {plan:?}");
-            findings.words.iter().for_each(|words| eprintln!("  {words}"));
-            let folder = table.folder().display();
-            eprintln!("  left in {folder}; again: --seed {} --first {trial} --trials 1", args.seed);
-            return false;
-        }
+impl std::fmt::Display for Args {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { trials, seed, first, jobs, broker, table, .. } = self;
+        write!(
+            f,
+            "{trials} trials from {first} of seed {seed}, {table:?} tables, {broker:?} broker, {jobs} jobs"
+        )
     }
-    true
-}
-
-/// Damages a good table, and fails unless each check finds what it can.
-fn find_planted(table: &Table<'_>, scanner: &mut Scanner) -> anyhow::Result<()> {
-    scanner.plant(&table.lake())?;
-    let findings = table.check(Some(scanner))?;
-    ensure!(
-        (findings.lost, findings.doubled) == (1, 1),
-        "1 row was removed and 1 doubled, but the checks found {findings:?}"
-    );
-    for reader in ["puddle verify", "puddle query", "scan"] {
-        ensure!(
-            findings.words.iter().any(|words| words.starts_with(reader)),
-            "{reader} did not see the planted damage: {findings:?}"
-        );
-    }
-    eprintln!(
-        "planted: 1 row doubled, 1 removed; found {} lost, {} doubled",
-        findings.lost, findings.doubled
-    );
-    Ok(())
 }
 
 /// What is tested, for the record: the commit, and whether the checkout differs from it.

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::TableKind;
+use super::left::Left;
 use super::random::Random;
 
 /// A disturbance.
@@ -9,30 +11,41 @@ use super::random::Random;
 pub(super) enum Fault {
     /// kill -9 of the run, at any moment.
     Kill,
-    /// kill -9 of the run, within milliseconds of a change in its staging folder or its log.
+    /// kill -9 of the run, within milliseconds of a change in its staged files or its log.
     KillInCommit,
     /// kill -9 of the run in a commit, and of the next one while it starts and recovers.
     KillInRecovery,
+    /// Files that nobody named where files are staged, and kill -9.
+    Leftovers,
     /// SIGTERM: the run must commit what it has in hand and end well.
     Terminate,
     /// SIGSTOP past the session time-out, then SIGCONT: a member that the group gave up comes back.
     Pause,
     /// kill -9 of the embedded broker and a new one on its folder, while run and producer go on.
     KillBroker,
-    /// Files that nobody named in the staging folder, and kill -9.
-    Leftovers,
+    /// A second run on a table with one writer: it must be refused, and the first go on.
+    SecondRun,
+}
+
+/// What a trial can have.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Setting {
+    pub(super) kind: TableKind,
+    /// Whether the broker is ours to kill.
+    pub(super) can_kill_broker: bool,
 }
 
 impl Fault {
-    /// Each fault, and how many of a hundred trials have it. A pause costs seconds, so it is rare.
-    const SHARES: [(Fault, u64); 7] = [
-        (Fault::Kill, 30),
-        (Fault::KillInCommit, 26),
+    /// Each fault, and how often it comes up in comparison to the others. A pause costs seconds, so it is rare.
+    const WEIGHTS: [(Fault, u64); 8] = [
+        (Fault::Kill, 28),
+        (Fault::KillInCommit, 36),
         (Fault::KillInRecovery, 16),
-        (Fault::Terminate, 8),
-        (Fault::Pause, 3),
-        (Fault::KillBroker, 10),
-        (Fault::Leftovers, 7),
+        (Fault::Leftovers, 6),
+        (Fault::Terminate, 5),
+        (Fault::Pause, 2),
+        (Fault::KillBroker, 4),
+        (Fault::SecondRun, 3),
     ];
 
     pub(super) fn name(self) -> &'static str {
@@ -40,23 +53,62 @@ impl Fault {
             Self::Kill => "kill -9, any moment",
             Self::KillInCommit => "kill -9, in a commit",
             Self::KillInRecovery => "kill -9 twice, in recovery",
+            Self::Leftovers => "kill -9, and leftovers in staging",
             Self::Terminate => "SIGTERM",
             Self::Pause => "SIGSTOP past the session",
             Self::KillBroker => "kill -9 of the broker",
-            Self::Leftovers => "leftovers in staging",
+            Self::SecondRun => "a second run by mistake",
         }
+    }
+
+    /// Whether a run is killed in it.
+    pub(super) fn kills_a_run(self) -> bool {
+        matches!(self, Self::Kill | Self::KillInCommit | Self::KillInRecovery | Self::Leftovers)
+    }
+
+    fn is_possible(self, setting: Setting) -> bool {
+        match self {
+            Self::KillBroker => setting.can_kill_broker,
+            Self::SecondRun => !setting.kind.allows_several_writers(),
+            _ => true,
+        }
+    }
+
+    fn draw(random: &mut Random, setting: Setting) -> Self {
+        let possible = || Self::WEIGHTS.iter().filter(|(fault, _)| fault.is_possible(setting));
+        let mut lot = random.within(0..possible().map(|(_, weight)| weight).sum());
+        for (fault, weight) in possible() {
+            match lot.checked_sub(*weight) {
+                None => return *fault,
+                Some(rest) => lot = rest,
+            }
+        }
+        unreachable!("the lot is below the sum of the weights")
     }
 }
 
 /// When a disturbance strikes.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Moment {
-    /// So long after the start of the run.
-    Start(Duration),
-    /// So long after the first change of the staging folder: an epoch's files are being written, synced or moved.
-    Staging(Duration),
-    /// So long after the first change of the log folder: the commit point, and what follows it.
-    Log(Duration),
+    /// So long after the start of the run, in thousandths of the time that an undisturbed run takes from its start to
+    /// its end: a busy machine stretches both.
+    Start(u64),
+    /// Soon after a change of the folder of staged files: an epoch's files are being written, synced or moved.
+    Staging(Change),
+    /// Soon after a change of the log's folder: the commit point, and what comes before and after it.
+    Log(Change),
+    /// When the run, stopped now and then to look at its disk, is found at this step; or after a while at any step
+    /// within a commit.
+    Step(Left),
+}
+
+/// A change of a folder that is waited for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Change {
+    /// How many changes to let pass first.
+    pub(super) skip: u64,
+    /// How long after it to strike.
+    pub(super) delay: Duration,
 }
 
 /// One trial.
@@ -64,50 +116,68 @@ pub(super) enum Moment {
 pub(super) struct Plan {
     pub(super) fault: Fault,
     pub(super) moment: Moment,
-    /// For faults with a second step: so long after the first.
-    pub(super) then: Duration,
+    /// For faults with a second step: so long after the first, in thousandths as for [`Moment::Start`].
+    pub(super) then: u64,
+    /// Whether audit and query are asked again and again meanwhile.
+    pub(super) is_observed: bool,
     /// Records that are produced meanwhile.
     pub(super) records: u64,
-    /// Of these, so many a second.
+    /// How many of them a second.
     pub(super) rate: u64,
     pub(super) commit_rows: u64,
     pub(super) commit_every: Duration,
     pub(super) durable: bool,
+    /// For chance while it runs.
+    pub(super) stream: u64,
 }
 
-/// The plan of the trial with this number. Without a broker that can be killed, it is the run that is.
-pub(super) fn plan(seed: u64, trial: u64, can_kill_broker: bool) -> Plan {
+/// The steps of a commit that kills aim at. Those that pass fastest come up most: they are not always hit.
+const STEPS: [Left; 8] = [
+    Left::Staged,
+    Left::Entry,
+    Left::Entry,
+    Left::Logged,
+    Left::Logged,
+    Left::Moving,
+    Left::Moving,
+    Left::Placed,
+];
+
+/// The plan of the trial with this number.
+pub(super) fn plan(seed: u64, trial: u64, setting: Setting) -> Plan {
     let mut random = Random::new(seed, trial);
-    let mut lot = random.within(0..100);
-    let fault = Fault::SHARES
-        .iter()
-        .find(|(_, share)| {
-            let is_it = lot < *share;
-            lot = lot.saturating_sub(*share);
-            is_it
-        })
-        .map_or(Fault::Kill, |(fault, _)| *fault);
-    let fault = if fault == Fault::KillBroker && !can_kill_broker { Fault::Kill } else { fault };
-    let in_commit = match random.within(0..3) {
-        0 => Moment::Staging(random.micros(0..8_000)),
-        _ => Moment::Log(random.micros(0..8_000)),
+    let fault = Fault::draw(&mut random, setting);
+    let skip = random.within(0..6);
+    // The steps of a commit take from some microseconds to, when synced, some milliseconds.
+    let longest = *random.pick(&[300, 2_000, 8_000]);
+    let change = Change { skip, delay: random.micros(0..longest) };
+    let in_commit = match random.within(0..6) {
+        0 => Moment::Staging(change),
+        1 => Moment::Log(change),
+        _ => Moment::Step(*random.pick(&STEPS)),
     };
-    let records = random.within(300..900);
+    let is_in_commit = matches!(fault, Fault::KillInCommit | Fault::KillInRecovery);
+    let records = random.within(60..360);
     Plan {
         fault,
         moment: match fault {
             Fault::KillInCommit | Fault::KillInRecovery => in_commit,
             // Records must have flowed for the end to be a clean one.
-            Fault::Terminate | Fault::Pause => Moment::Start(random.micros(300_000..1_000_000)),
-            Fault::Kill | Fault::KillBroker | Fault::Leftovers => Moment::Start(random.micros(0..1_200_000)),
+            Fault::Terminate | Fault::Pause => Moment::Start(random.within(700..1_600)),
+            Fault::Kill | Fault::KillBroker | Fault::Leftovers | Fault::SecondRun => {
+                Moment::Start(random.within(200..1_600))
+            }
         },
-        then: random.micros(0..500_000),
+        then: random.within(0..700),
+        is_observed: fault != Fault::KillBroker && random.percent(25),
         records,
-        // All of them within about a second, the time in which the disturbance strikes.
-        rate: records,
-        commit_rows: *random.pick(&[7, 30, 150, 100_000]),
-        commit_every: Duration::from_millis(*random.pick(&[20, 60, 250])),
-        durable: random.percent(50),
+        // Some are there before the run has begun, and some still to come when it is struck.
+        rate: records * *random.pick(&[2, 4, 8]),
+        // A run that makes many commits is more often within one.
+        commit_rows: if is_in_commit { 7 } else { *random.pick(&[7, 30, 80, 100_000]) },
+        commit_every: Duration::from_millis(*random.pick(&[10, 40, 150])),
+        durable: random.percent(if is_in_commit { 80 } else { 50 }),
+        stream: random.next(),
     }
 }
 
@@ -117,16 +187,23 @@ mod tests {
 
     use super::*;
 
+    const SETTING: Setting = Setting { kind: TableKind::Parquet, can_kill_broker: true };
+
     #[test]
-    fn shares_are_of_a_hundred_and_every_fault_comes_up() {
-        assert_eq!(Fault::SHARES.iter().map(|(_, share)| share).sum::<u64>(), 100);
-        let faults = |broker| (0..500).map(|trial| plan(1, trial, broker).fault).collect::<BTreeSet<_>>();
-        assert_eq!(faults(true).len(), Fault::SHARES.len());
-        assert!(!faults(false).contains(&Fault::KillBroker));
+    fn every_fault_comes_up_where_it_is_possible() {
+        let faults = |setting| (0..500).map(|trial| plan(1, trial, setting).fault).collect::<BTreeSet<_>>();
+        assert_eq!(faults(SETTING).len(), Fault::WEIGHTS.len());
+        assert!(!faults(Setting { can_kill_broker: false, ..SETTING }).contains(&Fault::KillBroker));
+    }
+
+    #[test]
+    fn most_trials_kill_a_run() {
+        let kills = (0..1_000).filter(|trial| plan(1, *trial, SETTING).fault.kills_a_run()).count();
+        assert!(kills > 800, "{kills}");
     }
 
     #[test]
     fn a_plan_repeats() {
-        assert_eq!(format!("{:?}", plan(3, 4, true)), format!("{:?}", plan(3, 4, true)));
+        assert_eq!(format!("{:?}", plan(3, 4, SETTING)), format!("{:?}", plan(3, 4, SETTING)));
     }
 }

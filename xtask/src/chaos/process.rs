@@ -73,6 +73,18 @@ impl Process {
         }
     }
 
+    /// Waits for its end, which must be that of a program which refuses what it was asked for; returns its last words.
+    pub(super) fn be_refused(mut self) -> anyhow::Result<String> {
+        let status = self.wait()?;
+        let words = self.last_words();
+        ensure!(
+            matches!(status.code(), Some(1 | 2)),
+            "{} was not refused but ended with {status}: {words}",
+            self.what
+        );
+        Ok(words)
+    }
+
     /// Waits for its end, which must be a good one.
     pub(super) fn finish(mut self) -> anyhow::Result<()> {
         let status = self.wait()?;
@@ -109,17 +121,17 @@ impl Drop for Process {
     }
 }
 
-/// Runs a program to its end, which must be a good one, and returns what it printed.
+/// Runs a program to its end, which must be a good one, and returns what it printed. `out` holds that too, also after
+/// a bad end.
 pub(super) fn output(
     what: &'static str,
     command: &mut Command,
-    folder: &Path,
+    out: &Path,
     log: &Path,
 ) -> anyhow::Result<String> {
-    let out = folder.join("out.txt");
     // By way of a file: a pipe that nobody empties would block the child, and reading one has no time limit.
-    Process::start(what, command.stdin(Stdio::null()), log, Some(&out))?.finish()?;
-    std::fs::read_to_string(&out).with_context(|| format!("what {what} printed is not text"))
+    Process::start(what, command.stdin(Stdio::null()), log, Some(out))?.finish()?;
+    std::fs::read_to_string(out).with_context(|| format!("what {what} printed is not text"))
 }
 
 /// Polls until something is so, or patience ends.
@@ -139,14 +151,14 @@ mod tests {
     #[test]
     fn a_bad_end_is_an_error_with_the_last_words() {
         let folder = tempfile::tempdir().unwrap();
-        let log = folder.path().join("log");
+        let (out, log) = (folder.path().join("out"), folder.path().join("log"));
         let mut shell = Command::new("sh");
         shell.args(["-c", "echo printed; echo said >&2; exit 3"]);
-        let error = output("sh", &mut shell, folder.path(), &log).unwrap_err().to_string();
+        let error = output("sh", &mut shell, &out, &log).unwrap_err().to_string();
         assert!(error.contains("said") && error.contains('3'), "{error}");
         let mut shell = Command::new("sh");
         shell.args(["-c", "echo printed"]);
-        assert_eq!(output("sh", &mut shell, folder.path(), &log).unwrap(), "printed\n");
+        assert_eq!(output("sh", &mut shell, &out, &log).unwrap(), "printed\n");
     }
 
     #[test]

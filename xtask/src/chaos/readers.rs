@@ -11,14 +11,14 @@ use serde_json::Value;
 use super::process::{Process, output, until};
 use crate::python;
 
-/// The rows of both tables, as `puddle query` sees them.
-pub(super) fn by_query(puddle: &Path, folder: &Path) -> anyhow::Result<Vec<Value>> {
+/// The rows of both tables, as `puddle query` sees them. What it prints is kept in `out` and `log` for a while.
+pub(super) fn by_query(puddle: &Path, lake: &Path, out: &Path, log: &Path) -> anyhow::Result<Vec<Value>> {
     let mut rows = Vec::new();
     for sql in ["SELECT * FROM chaos", r#"SELECT _partition, _offset, _value, _reason FROM "chaos.rejected""#]
     {
         let mut query = Command::new(puddle);
-        query.args(["query", sql, "--format", "json", "--lake"]).arg(folder.join("lake"));
-        rows.extend(lines(&output("puddle query", &mut query, folder, &folder.join("checks.log"))?)?);
+        query.args(["query", sql, "--format", "json", "--lake"]).arg(lake);
+        rows.extend(lines(&output("puddle query", &mut query, out, log)?)?);
     }
     Ok(rows)
 }
@@ -31,7 +31,7 @@ pub(super) struct Scanner {
 }
 
 impl Scanner {
-    /// Starts it; it keeps its log and its answers in `folder`.
+    /// Starts it; it keeps its log and its answers in `folder`, which must be there.
     pub(super) fn start(folder: &Path) -> anyhow::Result<Self> {
         let python = python::interpreter()?;
         let mut command = python::script(&python, "xtask/tests/chaos.py");

@@ -10,33 +10,38 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::thread::sleep;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use serde_json::Value;
 
+use super::TableKind;
 use super::broker::Broker;
 use super::ledger::{Findings, compare};
-use super::plan::{Fault, Moment, Plan};
-use super::process::{Process, Signal, output};
+use super::plan::Plan;
+use super::process::{Process, output};
 use super::readers::{Scanner, by_query};
 use super::records::{Counts, Record, SCHEMA, SELECT, WHERE, record};
 
 const PARTITIONS: &str = "4";
 /// How soon the group gives up a member that is silent. As short as a busy machine allows.
-const SESSION: Duration = Duration::from_secs(2);
-/// How long a commit may be waited for before a fault strikes anyway: all records may be in the table already.
-const STRIKE: Duration = Duration::from_secs(4);
+pub(super) const SESSION: Duration = Duration::from_secs(2);
+/// How long a run takes until it has caught up, before one was measured; and between which bounds it is believed.
+const PACE: Duration = Duration::from_millis(600);
+const PACES: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(4));
 
 pub(super) struct Table<'a> {
     puddle: &'a Path,
     folder: PathBuf,
-    broker: Broker<'a>,
+    pub(super) broker: Broker<'a>,
     topic: String,
+    /// What decides about the records.
     seed: u64,
+    kind: TableKind,
     /// What was produced so far; a record's number is its place.
     known: Vec<Record>,
+    /// How long the last undisturbed run took from its start to its end.
+    pace: Duration,
 }
 
 impl<'a> Table<'a> {
@@ -47,8 +52,10 @@ impl<'a> Table<'a> {
         broker: Broker<'a>,
         topic: String,
         seed: u64,
+        kind: TableKind,
     ) -> anyhow::Result<Self> {
-        let table = Self { puddle, folder: folder.to_owned(), broker, topic, seed, known: Vec::new() };
+        let folder = folder.to_owned();
+        let table = Self { puddle, folder, broker, topic, seed, kind, known: Vec::new(), pace: PACE };
         let mut create = table.command("topics");
         create.args(["create", &table.topic, "--partitions", PARTITIONS]);
         table.output("puddle topics", table.at_broker(&mut create))?;
@@ -67,6 +74,10 @@ impl<'a> Table<'a> {
         self.folder.join("lake")
     }
 
+    pub(super) fn pace(&self) -> Duration {
+        self.pace
+    }
+
     /// Deletes the topic: a broker that outlives the table must not keep its records.
     pub(super) fn remove(self) -> anyhow::Result<()> {
         let mut delete = self.command("topics");
@@ -74,73 +85,42 @@ impl<'a> Table<'a> {
         self.output("puddle topics", self.at_broker(&mut delete)).map(drop)
     }
 
-    /// Runs a trial up to its end, without looking at what it left.
-    pub(super) fn disturb(&mut self, plan: &Plan) -> anyhow::Result<()> {
-        self.write_pipeline(plan)?;
-        let replay = self.produce(plan)?;
-        let mut run = self.run()?;
-        match plan.fault {
-            Fault::Kill | Fault::KillInCommit => {
-                self.wait_for(plan.moment, &mut run)?;
-                run.kill()?;
-            }
-            Fault::KillInRecovery => {
-                self.wait_for(plan.moment, &mut run)?;
-                run.kill()?;
-                let mut next = self.run()?;
-                sleep(plan.then);
-                next.must_run()?;
-                next.kill()?;
-            }
-            Fault::Leftovers => {
-                self.wait_for(plan.moment, &mut run)?;
-                run.kill()?;
-                self.leave_files()?;
-            }
-            Fault::Terminate => {
-                self.wait_for(plan.moment, &mut run)?;
-                run.signal(Signal::Term)?;
-                run.finish()?;
-            }
-            Fault::Pause => {
-                self.wait_for(plan.moment, &mut run)?;
-                run.signal(Signal::Stop)?;
-                sleep(SESSION + Duration::from_secs(1) + plan.then);
-                run.signal(Signal::Cont)?;
-                return self.end(replay, run);
-            }
-            Fault::KillBroker => {
-                self.wait_for(plan.moment, &mut run)?;
-                let embedded = self.broker.embedded().context("only the embedded broker can be killed")?;
-                embedded.kill()?;
-                sleep(plan.then);
-                embedded.restart()?;
-                return self.end(replay, run);
-            }
-        }
-        replay.finish()
-    }
-
     /// Brings the table up to date, undisturbed, and compares it with the known records.
-    pub(super) fn check(&self, scanner: Option<&mut Scanner>) -> anyhow::Result<Findings> {
+    pub(super) fn check(&mut self, scanner: Option<&mut Scanner>) -> anyhow::Result<Findings> {
+        let begin = Instant::now();
         let mut run = self.command("run");
         run.arg(self.pipeline()).args(["--until-caught-up", "--json"]).arg("--lake").arg(self.lake());
         self.output("puddle run --until-caught-up", self.at_broker(&mut run))?;
-        let mut findings = self.verify()?;
-        findings.merge(compare("puddle query", &self.known, &by_query(self.puddle, &self.folder)?));
+        self.pace = begin.elapsed().clamp(PACES.0, PACES.1);
+        let (mut findings, counted) = self.verify("verified.txt")?;
+        let expected = Counts::of(&self.known);
+        if counted != expected {
+            findings.add_wrong(format!("puddle verify counted {counted:?}, not {expected:?}"));
+        }
+        findings.merge(compare("puddle query", &self.known, &self.query("queried.txt")?));
         if let Some(scanner) = scanner {
             findings.merge(compare("scan", &self.known, &scanner.rows(&self.lake())?));
         }
         Ok(findings)
     }
 
-    /// What `puddle verify` says, and whether it counted what there was to count.
-    fn verify(&self) -> anyhow::Result<Findings> {
+    /// Asks audit and query about a table that may be at work: they must find nothing wrong. What is not in the table
+    /// yet is not lost.
+    pub(super) fn look(&self) -> anyhow::Result<Findings> {
+        let (mut findings, _) = self.verify("verified-meanwhile.txt")?;
+        let rows = self.query("queried-meanwhile.txt")?;
+        findings.merge(compare("puddle query, meanwhile", &self.known, &rows).without_lost());
+        Ok(findings)
+    }
+
+    /// What `puddle verify` says, and what it counted.
+    fn verify(&self, out: &str) -> anyhow::Result<(Findings, Counts)> {
+        let out = self.folder.join(out);
         let mut verify = self.command("verify");
         verify.arg(self.pipeline()).arg("--json").arg("--lake").arg(self.lake());
         // A broken guarantee makes it fail, after it printed the report.
-        let result = self.output("puddle verify", self.at_broker(&mut verify));
-        let report = match fs::read_to_string(self.folder.join("out.txt")) {
+        let result = output("puddle verify", self.at_broker(&mut verify), &out, &self.log("checks.log"));
+        let report = match fs::read_to_string(&out) {
             Ok(text) if text.starts_with('{') => text,
             _ => result?,
         };
@@ -152,22 +132,24 @@ impl<'a> Table<'a> {
         let count = |name: &str| report[name].as_u64().unwrap_or(u64::MAX);
         let counted =
             Counts { written: count("written"), filtered: count("filtered"), rejected: count("rejected") };
-        let expected = Counts::of(&self.known);
-        if counted != expected {
-            findings.add_wrong(format!("puddle verify counted {counted:?}, not {expected:?}"));
-        }
-        Ok(findings)
+        Ok((findings, counted))
+    }
+
+    fn query(&self, out: &str) -> anyhow::Result<Vec<Value>> {
+        by_query(self.puddle, &self.lake(), &self.folder.join(out), &self.log("checks.log"))
     }
 
     /// `pipeline.toml`, with the commits that the plan wants.
-    fn write_pipeline(&self, plan: &Plan) -> anyhow::Result<()> {
+    pub(super) fn write_pipeline(&self, plan: &Plan) -> anyhow::Result<()> {
         let text = format!(
             "name = \"chaos\"\n\n[ingest]\ntopics = [\"{topic}\"]\ngroup = \"{topic}\"\n\n{SCHEMA}\n[ingest.client]\n\
              \"session.timeout.ms\" = \"{session}\"\n\"heartbeat.interval.ms\" = \"500\"\n\n\
-             [transform]\nsql = \"transform.sql\"\n\n[sink]\ntable = \"chaos\"\npartition_by = [\"bucket\"]\ndurable = {durable}\n\n\
+             [transform]\nsql = \"transform.sql\"\n\n\
+             [sink]\nkind = \"{kind}\"\ntable = \"chaos\"\npartition_by = [\"bucket\"]\ndurable = {durable}\n\n\
              [commit]\nrows = {rows}\nevery = \"{every}ms\"\n",
             topic = self.topic,
             session = SESSION.as_millis(),
+            kind = self.kind.name(),
             durable = plan.durable,
             rows = plan.commit_rows,
             every = plan.commit_every.as_millis(),
@@ -176,7 +158,7 @@ impl<'a> Table<'a> {
     }
 
     /// Starts to produce the trial's records.
-    fn produce(&mut self, plan: &Plan) -> anyhow::Result<Process> {
+    pub(super) fn produce(&mut self, plan: &Plan) -> anyhow::Result<Process> {
         let first = self.known.len();
         let numbers = first as u64..first as u64 + plan.records;
         self.known.extend(numbers.map(|number| record(self.seed, number)));
@@ -185,57 +167,22 @@ impl<'a> Table<'a> {
         fs::write(&file, [lines.join(&b'\n'), vec![b'\n']].concat())?;
         let mut replay = self.command("replay");
         replay.arg(file).args(["--topic", &self.topic, "--key", "k", "--rate", &plan.rate.to_string()]);
-        Process::start("puddle replay", self.at_broker(&mut replay), &self.folder.join("replay.log"), None)
+        Process::start("puddle replay", self.at_broker(&mut replay), &self.log("replay.log"), None)
     }
 
-    /// Starts the run that is to be disturbed.
-    fn run(&self) -> anyhow::Result<Process> {
+    /// Starts a run that goes on until it is stopped, with a log of its own.
+    pub(super) fn run(&self, log: &str) -> anyhow::Result<Process> {
         let mut run = self.command("run");
         run.arg(self.pipeline()).arg("--lake").arg(self.lake());
-        Process::start("puddle run", self.at_broker(&mut run), &self.folder.join("run.log"), None)
-    }
-
-    /// Ends a trial whose run survived: it must still be there, and end well when it is asked to.
-    fn end(&self, replay: Process, mut run: Process) -> anyhow::Result<()> {
-        replay.finish()?;
-        run.must_run()?;
-        run.signal(Signal::Term)?;
-        run.finish()
-    }
-
-    /// Waits until the moment has come.
-    fn wait_for(&self, moment: Moment, run: &mut Process) -> anyhow::Result<()> {
-        let hidden = self.lake().join(".puddle/chaos");
-        let (watched, delay) = match moment {
-            Moment::Start(delay) => {
-                sleep(delay);
-                return run.must_run();
-            }
-            Moment::Staging(delay) => (hidden.join("staging"), delay),
-            Moment::Log(delay) => (hidden.join("log"), delay),
-        };
-        let (before, begin) = (changed(&watched), Instant::now());
-        while changed(&watched) == before && begin.elapsed() < STRIKE {
-            sleep(Duration::from_micros(200));
-        }
-        sleep(delay);
-        run.must_run()
-    }
-
-    /// Puts files into the staging folder as a killed writer may leave them: half written, whole, and unheard of.
-    fn leave_files(&self) -> anyhow::Result<()> {
-        let staging = self.lake().join(".puddle/chaos/staging");
-        fs::create_dir_all(&staging)?;
-        if let Some(file) = any_file(&self.lake().join("chaos"))? {
-            let bytes = fs::read(file)?;
-            fs::write(staging.join("half.parquet"), &bytes[..bytes.len() / 2])?;
-            fs::write(staging.join("whole.parquet"), &bytes)?;
-        }
-        Ok(fs::write(staging.join("stranger"), b"not Parquet")?)
+        Process::start("puddle run", self.at_broker(&mut run), &self.log(log), None)
     }
 
     fn pipeline(&self) -> PathBuf {
         self.folder.join("pipeline")
+    }
+
+    fn log(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
     }
 
     fn command(&self, name: &str) -> Command {
@@ -249,23 +196,6 @@ impl<'a> Table<'a> {
     }
 
     fn output(&self, what: &'static str, command: &mut Command) -> anyhow::Result<String> {
-        output(what, command, &self.folder, &self.folder.join("checks.log"))
+        output(what, command, &self.folder.join("out.txt"), &self.log("checks.log"))
     }
-}
-
-fn changed(folder: &Path) -> Option<SystemTime> {
-    fs::metadata(folder).and_then(|metadata| metadata.modified()).ok()
-}
-
-/// A file of the table, if there is any yet.
-fn any_file(folder: &Path) -> anyhow::Result<Option<PathBuf>> {
-    if !folder.is_dir() {
-        return Ok(None);
-    }
-    for bucket in fs::read_dir(folder)? {
-        if let Some(file) = fs::read_dir(bucket?.path())?.next() {
-            return Ok(Some(file?.path()));
-        }
-    }
-    Ok(None)
 }
