@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use puddle_ingest::DEFAULT_REVOKE_WAIT;
+
 use crate::config::CommitConfig;
 
 /// How long a run waits for room on a full disk before it ends: time for a person to notice and make room.
@@ -32,6 +34,8 @@ pub struct Patience {
     pub stale_pause: (Duration, Duration),
     /// After how long without a commit to say why, while records wait: [`DEFAULT_STALL`], or ten times `commit.every`.
     pub stall: Duration,
+    /// How long partitions that another member is to have wait for our commit ([`DEFAULT_REVOKE_WAIT`]).
+    pub revoke: Duration,
 }
 
 impl Patience {
@@ -43,6 +47,7 @@ impl Patience {
             stale_tries: DEFAULT_STALE_TRIES,
             stale_pause: DEFAULT_STALE_PAUSE,
             stall: DEFAULT_STALL.max(commit.every.saturating_mul(STALL_EPOCHS)),
+            revoke: DEFAULT_REVOKE_WAIT,
         }
     }
 }

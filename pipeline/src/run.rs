@@ -102,7 +102,8 @@ pub async fn run_into(
         true => Some(Member::take(&lake, &pipeline.sink.table)?),
         false => None,
     };
-    let settings = settings(pipeline, &brokers, schema, &table, member.as_ref());
+    let mut settings = settings(pipeline, &brokers, schema, &table, member.as_ref());
+    settings.revoke_wait = patience.revoke;
     let progress = store.resume();
     let positions = positions(&progress);
     let watch = Watch::new(metrics.clone(), &brokers, &pipeline.group(), patience.stall);

@@ -1,0 +1,66 @@
+//! No silent stall: while records wait and nothing is committed, the run says why.
+
+use std::time::Duration;
+
+use puddle_testkit::{Apache, Embedded, flights, produce, unique};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+
+use crate::bench::{Bench, DEADLINE, until};
+
+/// Fault matrix 11.
+#[test]
+fn a_run_without_a_broker_says_so_until_there_is_one() {
+    let mut broker = Embedded::start();
+    let mut bench = Bench::new(&broker.brokers(), 1, &[]);
+    bench.patience.stall = Duration::from_secs(1);
+    let run = bench.follow(&bench.table());
+    produce(&bench.brokers, &bench.topic, flights(50, 31));
+    until("the records are committed", || run.metrics.records_committed() == 50);
+    assert_eq!(run.metrics.note(), None);
+
+    broker.stop();
+    let says = |words: &str| run.metrics.note().is_some_and(|note| note.contains(words));
+    until("the run says why it stalls", || says("no broker has answered"));
+    assert!(run.metrics.render().contains("puddle_stalled{pipeline=\"bench\"} 1"));
+
+    broker.restart();
+    produce(&bench.brokers, &bench.topic, flights(50, 32));
+    until("the run goes on", || run.metrics.records_committed() == 100);
+    until("the run says nothing any more", || run.metrics.note().is_none());
+    bench.stop(run).unwrap();
+    assert_eq!(bench.rows_in_lake(), bench.expected());
+}
+
+/// Fault matrix 17.
+#[test]
+fn apache_a_run_that_waits_for_a_transaction_names_the_partition_and_the_offset() {
+    let Some(kafka) = Apache::shared() else { return };
+    let mut bench = Bench::new(kafka.brokers(), 1, &[]);
+    bench.patience.stall = Duration::from_secs(1);
+    let run = bench.follow(&bench.table());
+    produce(&bench.brokers, &bench.topic, flights(50, 33));
+    until("the records are committed", || run.metrics.records_committed() == 50);
+
+    let producer: BaseProducer = rdkafka::ClientConfig::new()
+        .set("bootstrap.servers", &bench.brokers)
+        .set("transactional.id", unique("transaction"))
+        .create()
+        .unwrap();
+    producer.init_transactions(DEADLINE).unwrap();
+    producer.begin_transaction().unwrap();
+    for record in flights(20, 34) {
+        let record: BaseRecord<'_, (), _> = BaseRecord::to(&bench.topic).payload(&record);
+        producer.send(record).map_err(|(error, _)| error).unwrap();
+    }
+    producer.flush(DEADLINE).unwrap();
+    let words = format!("{}-0 waits at offset 50", bench.topic);
+    until("the run says what it waits for", || {
+        run.metrics.note().is_some_and(|note| note.contains(&words) && note.contains("transaction"))
+    });
+
+    producer.commit_transaction(DEADLINE).unwrap();
+    until("the run goes on", || run.metrics.records_committed() == 70);
+    until("the run says nothing any more", || run.metrics.note().is_none());
+    bench.stop(run).unwrap();
+    assert_eq!(bench.rows_in_lake(), bench.expected());
+}
