@@ -89,7 +89,9 @@ async fn run(
         total += rows.map_or(all, |rows| rows.min(all));
     }
     let done = || jobs.iter().map(|job| job.metrics.records_committed()).sum::<u64>();
-    let progress = Progress { title: "committed".into(), unit: "records", state: || (done(), Some(total)) };
+    let note = || jobs.iter().find_map(|job| job.metrics.note());
+    let progress =
+        Progress { title: "committed".into(), unit: "records", state: || (done(), Some(total)), note };
     let mut running = JoinSet::new();
     for job in jobs {
         running.spawn(feed_and_run(job.clone(), brokers.to_owned(), lake.to_owned(), rows));

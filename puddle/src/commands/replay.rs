@@ -92,7 +92,7 @@ pub(crate) async fn run(
     let Some(title) = title else { return Ok(cancelling.await?) };
     let state =
         || (done.load(Ordering::Relaxed), Some(total.load(Ordering::Relaxed)).filter(|total| *total > 0));
-    Ok(Progress { title, unit: "records", state }.show(cancelling).await?)
+    Ok(Progress { title, unit: "records", state, note: || None }.show(cancelling).await?)
 }
 
 /// Reads `60x`, `60` or `0.5x`.

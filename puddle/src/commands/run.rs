@@ -59,6 +59,7 @@ async fn run_with_progress(pipeline: &Pipeline, options: RunOptions) -> anyhow::
         title: pipeline.name.clone(),
         unit: "records",
         state: || (metrics.records_read(), Some(metrics.records_committed() + metrics.lag())),
+        note: || metrics.note(),
     };
     Ok(progress.show(puddle_pipeline::run(pipeline, options, interrupted())).await?)
 }

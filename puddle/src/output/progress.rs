@@ -11,16 +11,18 @@ const BAR_EVERY: Duration = Duration::from_millis(100);
 const LINE_EVERY: Duration = Duration::from_secs(5);
 
 /// What progress shows: a title, how much is done, and of how much if that is known.
-pub(crate) struct Progress<F> {
+pub(crate) struct Progress<F, N> {
     /// What is being done.
     pub(crate) title: String,
     /// What is counted, as `records`.
     pub(crate) unit: &'static str,
     /// Done so far, and the whole if known.
     pub(crate) state: F,
+    /// What hinders the work at the moment, in a few words.
+    pub(crate) note: N,
 }
 
-impl<F: Fn() -> (u64, Option<u64>)> Progress<F> {
+impl<F: Fn() -> (u64, Option<u64>), N: Fn() -> Option<String>> Progress<F, N> {
     /// Shows progress on standard error while `work` goes on.
     pub(crate) async fn show<T>(&self, work: impl Future<Output = T>) -> T {
         tokio::pin!(work);
@@ -36,14 +38,15 @@ impl<F: Fn() -> (u64, Option<u64>)> Progress<F> {
                 _ = ticks.tick() => {
                     let (done, whole) = (self.state)();
                     let rate = count((done as f64 / start.elapsed().as_secs_f64()) as u64);
+                    let note = (self.note)().map(|note| format!(" ({note})")).unwrap_or_default();
                     if terminal {
                         bar.set_length(whole.unwrap_or(done).max(done));
                         bar.set_position(done);
-                        bar.set_message(format!("{} {}, {rate}/s", count(done), self.unit));
+                        bar.set_message(format!("{} {}, {rate}/s{note}", count(done), self.unit));
                     } else if done > shown {
                         // An idle pipeline has nothing to say.
                         shown = done;
-                        eprintln!("{}: {} {}, {rate}/s", self.title, count(done), self.unit);
+                        eprintln!("{}: {} {}, {rate}/s{note}", self.title, count(done), self.unit);
                     }
                 }
             }
