@@ -41,6 +41,36 @@ pub enum Error {
         /// The pipeline's file.
         file: PathBuf,
     },
+    /// Rejected records cannot be run again before there is a schema to decode them by.
+    #[error(
+        "there is no schema to run rejected records by: run the pipeline once, so that {} is made, or declare \
+         [ingest.schema] in {}", pinned.display(), file.display()
+    )]
+    NoSchema {
+        /// Where the inferred schema would be.
+        pinned: PathBuf,
+        /// The pipeline's file.
+        file: PathBuf,
+    },
+    /// Rejected records cannot be run again while someone writes their table.
+    #[error(
+        "table {table:?} is being written by {holder}: stop the run first, then run the rejected records again. \
+         Listing them needs no stop"
+    )]
+    Running {
+        /// The table.
+        table: String,
+        /// Pipeline and process id of the writer.
+        holder: String,
+    },
+    /// A file of rejected records cannot be read.
+    #[error("cannot read the rejected records in {}", path.display())]
+    RejectedFile {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: parquet::errors::ParquetError,
+    },
     /// The metrics page cannot be served.
     #[error("cannot serve metrics on {address}: {source}; choose another port with --metrics")]
     Metrics {
@@ -97,12 +127,14 @@ impl Error {
     /// Whether the user asked for something wrong (exit code 2) rather than something failing (exit code 1).
     pub fn is_usage(&self) -> bool {
         match self {
-            Self::NoPipeline { .. } | Self::Config { .. } => true,
+            Self::NoPipeline { .. } | Self::Config { .. } | Self::NoSchema { .. } => true,
             Self::Read { .. }
             | Self::Lake { .. }
             | Self::Shared { .. }
             | Self::Members { .. }
             | Self::NothingToInfer { .. }
+            | Self::RejectedFile { .. }
+            | Self::Running { .. }
             | Self::Metrics { .. } => false,
             Self::Ingest(e) => e.is_usage(),
             Self::Schema(e) => e.is_usage(),

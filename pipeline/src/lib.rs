@@ -10,7 +10,7 @@ mod member;
 pub mod metrics;
 pub mod patience;
 mod prepare;
-mod rejected;
+pub mod rejected;
 mod run;
 mod setback;
 mod share;

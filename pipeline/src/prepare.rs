@@ -102,6 +102,13 @@ async fn open(
     }
 }
 
+/// The compiled SQL and the schema, for what needs no broker: a schema must be known already.
+pub(crate) fn without_broker(pipeline: &Pipeline) -> Result<(Transform, SchemaDecl), Error> {
+    let none = || Error::NoSchema { pinned: pipeline.schema_file(), file: pipeline.file() };
+    let schema = known_schema(pipeline)?.ok_or_else(none)?;
+    Ok((transform(pipeline, &schema)?, schema))
+}
+
 /// The schema that records are decoded by, if it is declared or was pinned by an earlier run.
 fn known_schema(pipeline: &Pipeline) -> Result<Option<SchemaDecl>, Error> {
     let pin = pipeline.schema_file();

@@ -271,6 +271,22 @@ fn a_file_that_was_taken_away_but_is_there_is_found() {
 }
 
 #[test]
+fn a_damaged_file_is_not_run_again() {
+    let dir = prepared();
+    let path = rejected_files(dir.path()).remove(0);
+    let whole = fs::read(&path).unwrap();
+    let mut damaged = whole.clone();
+    damaged[whole.len() / 2] ^= 1;
+    fs::write(&path, &damaged).unwrap();
+    let mut sink = open(dir.path(), &Faults::none()).unwrap();
+    let error = sink.retry(std::slice::from_ref(&path)).unwrap_err();
+    assert!(matches!(&error, Error::Corrupt { path: named, .. } if *named == path), "{error}");
+    fs::write(&path, whole).unwrap();
+    retry(dir.path(), &mut sink).unwrap();
+    assert_exact(dir.path(), "restored");
+}
+
+#[test]
 fn what_was_run_again_stays_so_when_the_log_is_checkpointed_and_bundled() {
     let dir = prepared();
     let mut sink = open(dir.path(), &Faults::none()).unwrap();

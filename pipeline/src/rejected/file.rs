@@ -2,16 +2,15 @@
 
 use std::fs::File;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow::array::{AsArray, RecordBatch};
+use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::compute::{cast, filter_record_batch, is_not_null, is_null};
-use arrow::datatypes::{DataType, Int32Type, Int64Type, Schema, SchemaRef, TimestampMillisecondType};
+use arrow::datatypes::{FieldRef, Int32Type, Int64Type, Schema, SchemaRef, TimestampMillisecondType};
+use arrow::error::ArrowError;
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::{
-    ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder, RowSelection,
-};
+use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder, RowSelection};
 use puddle_ingest::raw::RawBatch;
 use puddle_types::{TopicPartition, metadata};
 
@@ -25,7 +24,7 @@ const CHUNK_BYTES: usize = 2 << 20;
 
 /// Some columns of a file, in batches of up to [`READ_ROWS`] rows.
 pub(super) struct Rows {
-    path: std::path::PathBuf,
+    path: PathBuf,
     schema: SchemaRef,
     reader: ParquetRecordBatchReader,
 }
@@ -44,8 +43,8 @@ impl Rows {
         let rows = usize::try_from(builder.metadata().file_metadata().num_rows()).unwrap_or(0);
         let mut builder = builder.with_projection(mask).with_batch_size(READ_ROWS);
         if let Some(ranges) = ranges {
-            builder = builder
-                .with_row_selection(RowSelection::from_consecutive_ranges(ranges.into_iter(), rows));
+            builder =
+                builder.with_row_selection(RowSelection::from_consecutive_ranges(ranges.into_iter(), rows));
         }
         let known = metadata::rejected_schema();
         let fields = known.fields().iter().filter(|field| columns.contains(&field.name().as_str())).cloned();
@@ -54,11 +53,11 @@ impl Rows {
     }
 
     /// The columns as the rest of Puddle has them; a file may keep them in other types.
-    fn usual(&self, rows: &RecordBatch) -> Result<RecordBatch, arrow::error::ArrowError> {
-        let column = |field: &arrow::datatypes::FieldRef| {
-            let column = rows.column_by_name(field.name()).ok_or_else(|| {
-                arrow::error::ArrowError::SchemaError(format!("there is no column {}", field.name()))
-            })?;
+    fn usual(&self, rows: &RecordBatch) -> Result<RecordBatch, ArrowError> {
+        let column = |field: &FieldRef| {
+            let column = rows
+                .column_by_name(field.name())
+                .ok_or_else(|| ArrowError::SchemaError(format!("there is no column {}", field.name())))?;
             cast(column, field.data_type())
         };
         let columns = self.schema.fields().iter().map(column).collect::<Result<_, _>>()?;
@@ -139,9 +138,9 @@ fn raw(batches: &[RecordBatch]) -> Vec<RawBatch> {
         let timestamps = column(metadata::TIMESTAMP).as_primitive::<TimestampMillisecondType>();
         let bytes = |name| {
             let bytes = column(name).as_binary::<i32>();
-            (!arrow::array::Array::is_null(bytes, row)).then(|| bytes.value(row))
+            (!bytes.is_null(row)).then(|| bytes.value(row))
         };
-        let timestamp = (!arrow::array::Array::is_null(timestamps, row)).then(|| timestamps.value(row));
+        let timestamp = (!timestamps.is_null(row)).then(|| timestamps.value(row));
         if all.last().is_none_or(|raw| raw.partition != partition) {
             all.push(RawBatch::new(partition, 0, offset));
         }
@@ -154,7 +153,6 @@ fn raw(batches: &[RecordBatch]) -> Vec<RawBatch> {
 /// Partition and offset of each row.
 pub(super) fn origins(batch: &RecordBatch) -> Vec<(TopicPartition, i64)> {
     let column = |name| batch.column_by_name(name).expect("the columns of the origin are read");
-    debug_assert_eq!(column(metadata::TOPIC).data_type(), &DataType::Utf8);
     let topics = column(metadata::TOPIC).as_string::<i32>();
     let partitions = column(metadata::PARTITION).as_primitive::<Int32Type>();
     let offsets = column(metadata::OFFSET).as_primitive::<Int64Type>();
