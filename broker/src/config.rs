@@ -33,8 +33,14 @@ pub struct BrokerConfig {
     pub max_batch_bytes: usize,
     /// Largest request that is read. Default 100 MiB, Kafka's `socket.request.max.bytes`.
     pub max_request_bytes: usize,
-    /// Connections at a time; more are closed at once. Default 1,000.
+    /// Connections at a time. Another takes the place of the one that has been silent longest. Default 1,000.
     pub max_connections: usize,
+    /// Bytes that all connections together may hold of requests that are not whole yet and of answers that nobody has
+    /// read yet; beyond that, those that hold most are closed. Default 256 MiB: two of the largest requests, and room.
+    pub max_held_bytes: usize,
+    /// How long a client may take to send a request, counted from the end of the one before, or to read an answer.
+    /// Default 10 minutes, Kafka's `connections.max.idle.ms`.
+    pub max_idle: Duration,
     /// Bytes that a partition keeps at least, if set; whole segments beyond that are removed. Default none.
     pub retention_bytes: Option<u64>,
     /// How long a segment is kept after its latest record's timestamp, if set. Default none: a sandbox forgets nothing.
@@ -79,6 +85,8 @@ impl BrokerConfig {
             max_batch_bytes: 1_048_588,
             max_request_bytes: 100 << 20,
             max_connections: 1_000,
+            max_held_bytes: 256 << 20,
+            max_idle: Duration::from_secs(600),
             retention_bytes: None,
             retention_time: None,
             retention_check: Duration::from_secs(300),
@@ -107,6 +115,9 @@ impl BrokerConfig {
         }
         if self.max_batch_bytes > self.max_request_bytes {
             return wrong("max_batch_bytes", "must not be above max_request_bytes");
+        }
+        if self.max_held_bytes < self.max_request_bytes {
+            return wrong("max_held_bytes", "must not be below max_request_bytes");
         }
         Ok(())
     }

@@ -2,9 +2,12 @@
 
 mod api;
 mod config;
+mod connections;
 mod coordinator;
 mod error;
 mod files;
+#[doc(hidden)]
+pub mod fuzz;
 mod log;
 mod server;
 mod settings;

@@ -8,12 +8,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tracing::{debug, error, warn};
 
 use crate::api::{self, Malformed, Peer};
 use crate::config::Fsync;
+use crate::connections::{Connection, Connections, Seldom};
 use crate::state::State;
 use crate::wire::frame::{FrameError, Frames};
 
@@ -24,7 +26,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub(crate) async fn run(listener: TcpListener, state: Arc<State>, mut stop: watch::Receiver<()>) {
     let mut tasks = JoinSet::new();
     spawn_chores(&mut tasks, &state);
-    let slots = Arc::new(Semaphore::new(state.config.max_connections));
+    let connections = Connections::new(state.config.max_connections, state.config.max_held_bytes);
+    let (refusals, complaints) = (Seldom::default(), Arc::new(Seldom::default()));
     loop {
         let accepted = tokio::select! {
             _ = stop.changed() => break,
@@ -35,20 +38,22 @@ pub(crate) async fn run(listener: TcpListener, state: Arc<State>, mut stop: watc
         let (stream, remote) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                warn!(%error, "cannot accept a connection");
+                if let Some(unlogged) = refusals.now() {
+                    warn!(%error, unlogged, "cannot accept a connection");
+                }
+                connections.close_silent();
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };
-        let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else {
-            warn!(%remote, "refused a connection: there are as many as allowed");
+        let Some(connection) = connections.admit() else {
+            if let Some(unlogged) = refusals.now() {
+                warn!(%remote, unlogged, "refused a connection: there are as many as allowed, all at work");
+            }
             continue;
         };
-        let state = Arc::clone(&state);
-        tasks.spawn(async move {
-            serve(stream, remote, state).await;
-            drop(slot);
-        });
+        let (state, complaints) = (Arc::clone(&state), Arc::clone(&complaints));
+        tasks.spawn(async move { serve(stream, remote, connection, &state, &complaints).await });
     }
     drop(listener);
     tasks.shutdown().await;
@@ -107,39 +112,71 @@ enum ConnectionError {
     Malformed(#[from] Malformed),
     #[error("the connection failed")]
     Io(#[from] io::Error),
+    #[error("others need what the connection holds")]
+    GivenUp,
+    #[error("no request came, or nobody read the answer, for {} s", .0.as_secs())]
+    Idle(Duration),
 }
 
-async fn serve(stream: TcpStream, remote: SocketAddr, state: Arc<State>) {
+async fn serve(
+    stream: TcpStream,
+    remote: SocketAddr,
+    connection: Connection,
+    state: &Arc<State>,
+    complaints: &Seldom,
+) {
     debug!(%remote, "connected");
-    match converse(stream, remote, &state).await {
+    let served = tokio::select! {
+        biased;
+        () = connection.closed() => Err(ConnectionError::GivenUp),
+        served = converse(stream, remote, &connection, state) => served,
+    };
+    match served {
         Ok(()) => debug!(%remote, "disconnected"),
         Err(ConnectionError::Io(error) | ConnectionError::Frame(FrameError::Io(error))) => {
             debug!(%remote, %error, "disconnected");
         }
-        Err(error) => warn!(%remote, %error, "closed the connection"),
+        Err(error @ ConnectionError::Idle(_)) => debug!(%remote, %error, "closed the connection"),
+        Err(error) => {
+            if let Some(unlogged) = complaints.now() {
+                warn!(%remote, %error, unlogged, "closed the connection");
+            }
+        }
     }
 }
 
 /// Serves one request after the other, in the order in which they came, as the protocol wants it.
-async fn converse(stream: TcpStream, remote: SocketAddr, state: &Arc<State>) -> Result<(), ConnectionError> {
+async fn converse(
+    stream: TcpStream,
+    remote: SocketAddr,
+    connection: &Connection,
+    state: &Arc<State>,
+) -> Result<(), ConnectionError> {
     stream.set_nodelay(true)?;
     let advertised = state.config.advertised.map_or_else(|| stream.local_addr(), Ok)?;
     let peer = Peer { advertised, remote };
+    let max_idle = state.config.max_idle;
     let (read, mut write) = stream.into_split();
-    let mut frames = Frames::new(read, state.config.max_request_bytes);
-    while let Some(frame) = frames.next().await? {
+    let mut frames = Frames::new(read, state.config.max_request_bytes, connection);
+    loop {
+        let frame = timeout(max_idle, frames.next()).await.map_err(|_| ConnectionError::Idle(max_idle))?;
+        let Some(frame) = frame? else { return Ok(()) };
+        connection.serves(true);
         let served = unless_closed(&mut frames, api::serve(state, peer, frame)).await?;
-        let Some(served) = served else { break };
+        connection.serves(false);
+        let Some(served) = served else { return Ok(()) };
         if let Some(response) = served? {
-            write.write_all(&response).await?;
+            connection.hold(response.len());
+            let written = timeout(max_idle, write.write_all(&response)).await;
+            written.map_err(|_| ConnectionError::Idle(max_idle))??;
         }
+        connection.hold(0);
     }
-    Ok(())
 }
 
 /// Waits for an answer, but no longer than the client does: a long poll or a join may take minutes.
 async fn unless_closed<T>(
-    frames: &mut Frames<tokio::net::tcp::OwnedReadHalf>,
+    frames: &mut Frames<'_, tokio::net::tcp::OwnedReadHalf>,
     answer: impl Future<Output = T>,
 ) -> io::Result<Option<T>> {
     tokio::select! {

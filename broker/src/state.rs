@@ -1,10 +1,11 @@
 //! What all connections share: topics, groups, and the broker's own small file.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use kafka_protocol::error::ResponseError;
 use serde::{Deserialize, Serialize};
+use tokio::sync::Semaphore;
 use tracing::error;
 use uuid::Uuid;
 
@@ -16,12 +17,17 @@ use crate::{BrokerConfig, Error, files};
 /// Producer ids that are set aside with one write to disk. An id is never given out twice; a restart skips some.
 const PRODUCER_ID_BLOCK: i64 = 1_000;
 
+/// Answers with records that are made at a time: reading is copying from the page cache, which few cores do best.
+const READERS: usize = 4;
+
 /// Everything that is served.
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) config: BrokerConfig,
     pub(crate) topics: Topics,
     pub(crate) coordinator: Coordinator,
+    /// Turns to read records for an answer: each may take some 100 MB until it is handed to its connection.
+    pub(crate) reading: Arc<Semaphore>,
     path: PathBuf,
     identity: Mutex<Identity>,
 }
@@ -65,7 +71,8 @@ impl State {
         let coordinator = Coordinator::new(limits, offsets);
         let next_producer_id = stored.next_producer_id;
         let identity = Mutex::new(Identity { stored, next_producer_id });
-        Ok(State { config, topics, coordinator, path, identity })
+        let reading = Arc::new(Semaphore::new(READERS));
+        Ok(State { config, topics, coordinator, reading, path, identity })
     }
 
     /// The id of the cluster that consists of this broker, kept over restarts.

@@ -94,6 +94,11 @@ impl Topics {
         Ok(Topics { dir, settings, max_partitions, by_name, changing })
     }
 
+    /// What holds for every partition.
+    pub(crate) fn settings(&self) -> Settings {
+        self.settings
+    }
+
     /// The topic of that name.
     pub(crate) fn get(&self, name: &str) -> Option<Arc<Topic>> {
         self.read().get(name).cloned()

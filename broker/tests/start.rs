@@ -1,8 +1,6 @@
-//! Starting, and what keeps a broker from it; and what others may send to its port.
+//! Starting, and what keeps a broker from it.
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::net::SocketAddr;
 
 use puddle_broker::{Broker, BrokerConfig, Error, Fsync};
 use puddle_testkit::topics::create;
@@ -16,6 +14,13 @@ fn start(config: BrokerConfig) -> Result<Broker, Error> {
 
 fn config(dir: &TempDir) -> BrokerConfig {
     BrokerConfig { listen: ([127, 0, 0, 1], 0).into(), ..BrokerConfig::new(dir.path().join("broker")) }
+}
+
+/// Fault matrix 49.
+#[test]
+fn it_listens_on_loopback_unless_told_otherwise() {
+    let listen = BrokerConfig::new("unused").listen;
+    assert!(listen.ip().is_loopback(), "{listen}");
 }
 
 #[test]
@@ -80,43 +85,6 @@ fn every_fsync_policy_stores_records() {
         broker.restart();
         assert_eq!(consume_all(&broker.brokers(), "topic").len(), 2, "{fsync:?}");
     }
-}
-
-#[test]
-fn garbage_ends_its_own_connection_only() {
-    let broker = Embedded::start();
-    create(&broker.brokers(), "topic", 1);
-    let huge_length = [0x7f, 0xff, 0xff, 0xff, 0, 0];
-    let too_short = [0, 0, 0, 2, 0, 0];
-    let unknown_request = [0, 0, 0, 8, 0x7f, 0, 0, 0, 0, 0, 0, 1];
-    // Metadata version 1 with an array of two billion topics.
-    let huge_array = [0, 0, 0, 14, 0, 3, 0, 1, 0, 0, 0, 1, 0xff, 0xff, 0x7f, 0xff, 0xff, 0xff];
-    let http = *b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
-    let hostile: [&[u8]; 5] = [&huge_length, &too_short, &unknown_request, &huge_array, &http];
-    for bytes in hostile {
-        let mut stream = TcpStream::connect(broker.brokers()).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        stream.write_all(bytes).unwrap();
-        // A reset, because of bytes that the broker did not read, is an end as well.
-        let read = stream.read(&mut [0; 100]);
-        assert!(
-            matches!(&read, Ok(0))
-                || read.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionReset),
-            "{bytes:?}: {read:?}"
-        );
-    }
-    produce(&broker.brokers(), "topic", ["still served"]);
-    assert_eq!(consume_all(&broker.brokers(), "topic").len(), 1);
-}
-
-#[test]
-fn connections_are_limited() {
-    let broker = Embedded::start_with(|config| config.max_connections = 2);
-    let kept = [(); 2].map(|()| TcpStream::connect(broker.brokers()).unwrap());
-    let mut refused = TcpStream::connect(broker.brokers()).unwrap();
-    refused.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-    assert_eq!(refused.read(&mut [0; 1]).unwrap(), 0);
-    drop(kept);
 }
 
 #[test]

@@ -25,6 +25,8 @@
 
 pub mod apache;
 mod embedded;
+pub mod hostile;
+pub mod memory;
 mod frames;
 pub mod proxy;
 pub mod records;

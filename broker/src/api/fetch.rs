@@ -10,7 +10,7 @@ use bytes::Bytes;
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::fetch_response::{FetchableTopicResponse, PartitionData};
 use kafka_protocol::messages::{FetchRequest, FetchResponse, TopicName};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OwnedSemaphorePermit};
 use tokio::time::{Instant, timeout_at};
 use tracing::error;
 use uuid::Uuid;
@@ -61,7 +61,7 @@ pub(super) async fn fetch(call: &Call<'_>, request: FetchRequest) -> FetchRespon
     let max_bytes = usize::try_from(request.max_bytes).unwrap_or(0).min(MAX_RESPONSE);
     let min_bytes = usize::try_from(request.min_bytes).unwrap_or(0).min(max_bytes);
     let max_wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0)).min(MAX_WAIT);
-    let reads = read_enough(&wanted, min_bytes, max_bytes, Instant::now() + max_wait).await;
+    let reads = read_enough(call, &wanted, min_bytes, max_bytes, Instant::now() + max_wait).await;
     respond(request, wanted, reads)
 }
 
@@ -90,34 +90,46 @@ fn wanted(call: &Call<'_>, request: &FetchRequest) -> Vec<Wanted> {
     wanted
 }
 
-async fn read_enough(wanted: &[Wanted], min_bytes: usize, max_bytes: usize, until: Instant) -> Reads {
+async fn read_enough(
+    call: &Call<'_>,
+    wanted: &[Wanted],
+    min_bytes: usize,
+    max_bytes: usize,
+    until: Instant,
+) -> Reads {
     let appended = Arc::new(Notify::new());
     loop {
         // Registered before reading: an append in between is then noticed.
         for partition in wanted.iter().filter_map(|wanted| wanted.partition.as_ref().ok()) {
             partition.notify_once(&appended);
         }
-        let reads = read(wanted, max_bytes).await;
+        let (reads, turn) = read(call, wanted, max_bytes).await;
         if reads.final_ || reads.bytes >= min_bytes || Instant::now() >= until {
+            let _ = turn.map(|turn| call.reading.set(turn));
             return reads;
         }
+        // Others have their turn while this one waits.
+        drop((reads, turn));
         let _ = timeout_at(until, appended.notified()).await;
     }
 }
 
-async fn read(wanted: &[Wanted], max_bytes: usize) -> Reads {
+/// Reads, and returns the turn that it took to do so.
+async fn read(call: &Call<'_>, wanted: &[Wanted], max_bytes: usize) -> (Reads, Option<OwnedSemaphorePermit>) {
     let caught_up = wanted.iter().all(|wanted| {
         wanted.partition.as_ref().is_ok_and(|partition| partition.offsets().1 == wanted.offset)
     });
     if caught_up {
         // The common case of a waiting reader costs no trip to another thread.
-        return read_all(wanted, max_bytes);
+        return (read_all(wanted, max_bytes), None);
     }
+    let turn = Arc::clone(&call.state.reading).acquire_owned().await.ok();
     let owned = wanted.to_vec();
-    blocking(move || read_all(&owned, max_bytes)).await.unwrap_or_else(|code| {
+    let reads = blocking(move || read_all(&owned, max_bytes)).await.unwrap_or_else(|code| {
         let failed = wanted.iter().map(|_| Read { code: code.code(), ..Read::default() });
         Reads { of_partitions: failed.collect(), bytes: 0, final_: true }
-    })
+    });
+    (reads, turn)
 }
 
 fn read_all(wanted: &[Wanted], max_bytes: usize) -> Reads {

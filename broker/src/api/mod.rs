@@ -16,13 +16,14 @@ mod offsets;
 mod produce;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::api_versions_response::ApiVersion;
 use kafka_protocol::messages::{ApiKey, ApiVersionsResponse, RequestHeader, ResponseHeader};
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, StrBytes};
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::state::State;
 use crate::wire::layout::{self, LayoutError};
@@ -85,6 +86,8 @@ struct Call<'a> {
     correlation_id: i32,
     client_id: String,
     body: Bytes,
+    /// Held until the answer is whole, by a call that reads records.
+    reading: OnceLock<OwnedSemaphorePermit>,
 }
 
 /// Serves one request; `None` if the client wants no answer.
@@ -112,7 +115,8 @@ pub(crate) async fn serve(
     let header = RequestHeader::decode(&mut body, api.request_header_version(version)).map_err(codec)?;
     let client_id = header.client_id.map(|id| id.to_string()).unwrap_or_default();
     let correlation_id = header.correlation_id;
-    Call { state, peer, version, correlation_id, client_id, body }.dispatch(api).await
+    let reading = OnceLock::new();
+    Call { state, peer, version, correlation_id, client_id, body, reading }.dispatch(api).await
 }
 
 impl Call<'_> {

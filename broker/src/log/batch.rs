@@ -28,6 +28,7 @@ pub(crate) struct BatchHeader {
     pub(crate) crc: u32,
     pub(crate) attributes: i16,
     pub(crate) last_offset_delta: i32,
+    pub(crate) base_timestamp: i64,
     pub(crate) max_timestamp: i64,
     pub(crate) producer_id: i64,
     pub(crate) producer_epoch: i16,
@@ -93,6 +94,7 @@ impl BatchHeader {
             crc: u32::from_be_bytes(at(head, 17)),
             attributes: i16::from_be_bytes(at(head, 21)),
             last_offset_delta: i32::from_be_bytes(at(head, 23)),
+            base_timestamp: i64::from_be_bytes(at(head, 27)),
             max_timestamp: i64::from_be_bytes(at(head, 35)),
             producer_id: i64::from_be_bytes(at(head, 43)),
             producer_epoch: i16::from_be_bytes(at(head, 51)),
@@ -125,7 +127,7 @@ impl BatchHeader {
         if header.record_count < 1 || header.last_offset_delta != header.record_count - 1 {
             return Err(BatchError::Records);
         }
-        let codec = header.attributes & CODEC_MASK;
+        let codec = header.codec();
         if codec > HIGHEST_CODEC {
             return Err(BatchError::Codec(codec));
         }
@@ -136,6 +138,11 @@ impl BatchHeader {
             return Err(BatchError::LogAppendTime);
         }
         Ok(header)
+    }
+
+    /// How the records are packed; 0 is not at all.
+    pub(crate) fn codec(&self) -> i16 {
+        self.attributes & CODEC_MASK
     }
 
     /// The offset after the batch's last record.

@@ -205,13 +205,13 @@ impl Partition {
     /// The first record at `timestamp` (ms since 1970) or later.
     pub(crate) fn first_since(&self, timestamp: i64) -> io::Result<Option<OffsetAndTime>> {
         let batch = self.log().find_time(timestamp)?;
-        batch.map_or(Ok(None), |batch| records::first_since(batch.read(0, true)?, timestamp))
+        batch.map_or(Ok(None), |batch| records::first_since(&batch.read(0, true)?, timestamp))
     }
 
     /// The record with the latest timestamp.
     pub(crate) fn latest(&self) -> io::Result<Option<OffsetAndTime>> {
         let batch = self.log().find_latest()?;
-        batch.map_or(Ok(None), |batch| records::latest(batch.read(0, true)?))
+        batch.map_or(Ok(None), |batch| records::latest(&batch.read(0, true)?))
     }
 
     /// Has `reader` notified once, at the next append or when the partition is deleted.
