@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, c_char};
 use std::ptr;
 use std::slice;
+use std::time::Duration;
 
 use rdkafka::bindings as ffi;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -22,6 +23,8 @@ type TopicId = (i64, i64);
 pub struct TopicIds {
     client: BaseConsumer<Context>,
     ids: BTreeMap<String, TopicId>,
+    /// How long the brokers may take to answer. A commit waits for it.
+    patience: Duration,
 }
 
 impl TopicIds {
@@ -31,8 +34,10 @@ impl TopicIds {
     /// [`Error::Setting`]; [`Error::Kafka`] when the brokers do not tell.
     pub fn note(brokers: &str, settings: &ClientSettings, topics: &[String]) -> Result<Self, Error> {
         let client = client::create(&settings.config(brokers)?, Context::default())?;
-        let ids = ids(&client, topics)?;
-        Ok(Self { client, ids })
+        let given = settings.get("socket.timeout.ms").and_then(|millis| millis.parse().ok());
+        let patience = given.map_or(REQUEST_TIMEOUT, Duration::from_millis).min(REQUEST_TIMEOUT);
+        let ids = ids(&client, topics, REQUEST_TIMEOUT)?;
+        Ok(Self { client, ids, patience })
     }
 
     /// Checks that the topics still have these ids. A topic that is missing is not an error of this kind.
@@ -41,7 +46,10 @@ impl TopicIds {
     /// [`Error::Replaced`]; [`Error::Kafka`] when the brokers do not tell now.
     pub fn check(&self) -> Result<(), Error> {
         let topics: Vec<String> = self.ids.keys().cloned().collect();
-        match ids(&self.client, &topics)?.into_iter().find(|(topic, id)| self.ids[topic] != *id) {
+        match ids(&self.client, &topics, self.patience)?
+            .into_iter()
+            .find(|(topic, id)| self.ids[topic] != *id)
+        {
             Some((topic, _)) => Err(Error::Replaced { topic }),
             None => Ok(()),
         }
@@ -49,14 +57,18 @@ impl TopicIds {
 }
 
 /// What the cluster says now, of those topics that exist. rdkafka's safe interface does not offer this request.
-fn ids(client: &BaseConsumer<Context>, topics: &[String]) -> Result<BTreeMap<String, TopicId>, Error> {
+fn ids(
+    client: &BaseConsumer<Context>,
+    topics: &[String],
+    patience: Duration,
+) -> Result<BTreeMap<String, TopicId>, Error> {
     let failed = |reason: String| Error::Kafka { doing: "ask for the ids of the topics".to_owned(), reason };
     let names: Vec<CString> = topics
         .iter()
         .map(|topic| CString::new(topic.as_str()).map_err(|_| failed(format!("{topic:?} has a NUL"))))
         .collect::<Result<_, _>>()?;
     let mut pointers: Vec<*const c_char> = names.iter().map(|name| name.as_ptr()).collect();
-    let timeout = REQUEST_TIMEOUT.as_millis() as i32;
+    let timeout = patience.as_millis() as i32;
     let mut ids = BTreeMap::new();
     // SAFETY: `names` outlives the collection made of it, `client` the queue. Each object is made here, checked for
     // null where librdkafka may return it, used until the event is read, and destroyed once.

@@ -93,6 +93,7 @@ fn samples_are_the_first_records(brokers: &str) {
     assert_eq!((count(10), count(1000)), (10, 101));
 }
 
+/// Fault matrix 12.
 #[test]
 fn an_unreachable_broker_is_an_error_within_seconds() {
     let begin = Instant::now();

@@ -27,6 +27,7 @@ fn make_again(brokers: &str, topic: &str, partitions: i32) {
     admin.create_topic(topic, partitions).unwrap();
 }
 
+/// Fault matrix 14.
 fn progress_beyond_the_end_is_a_gap(brokers: &str) {
     let topic = topic(brokers, 1);
     fill(brokers, &topic, 0, 0..10);
@@ -37,6 +38,7 @@ fn progress_beyond_the_end_is_a_gap(brokers: &str) {
     assert!(error.to_string().contains(&format!("{topic}-0")) && !error.is_usage(), "{error}");
 }
 
+/// Fault matrix 16.
 #[test]
 fn apache_progress_below_the_oldest_record_is_a_gap() {
     let Some(apache) = Apache::shared() else { return };
@@ -52,6 +54,7 @@ fn apache_progress_below_the_oldest_record_is_a_gap() {
     assert_eq!(Seen::until_ends(&mut source, 1).ids(), (4..10).collect::<Vec<_>>());
 }
 
+/// Fault matrix 15.
 fn a_topic_made_again_is_noticed_by_its_records(brokers: &str) {
     let topic = topic(brokers, 2);
     (0..2).for_each(|p| fill(brokers, &topic, p, 0..10));
@@ -83,6 +86,7 @@ fn a_topic_made_again_with_the_same_record_is_the_same(brokers: &str) {
     Source::start(settings, progress).unwrap().close();
 }
 
+/// Fault matrix 15.
 fn a_partition_that_is_gone_is_named(brokers: &str) {
     let topic = topic(brokers, 1);
     let progress = [(TopicPartition::new(&*topic, 3), Position { next: 5, last: None })].into();

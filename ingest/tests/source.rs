@@ -173,6 +173,7 @@ fn hints_are_committed_to_the_group(brokers: &str) {
     assert_eq!(offsets.into_values().collect::<Vec<_>>(), [30, 31]);
 }
 
+/// Fault matrix 19.
 fn new_partitions_are_read_from_their_start(brokers: &str) {
     let topic = topic(brokers, 1);
     fill(brokers, &topic, 0, 0..10);
@@ -191,6 +192,7 @@ fn new_partitions_are_read_from_their_start(brokers: &str) {
     assert_eq!(seen.ids(), (10..20).collect::<Vec<_>>());
 }
 
+/// Fault matrix 15.
 fn a_topic_deleted_while_running_is_an_error(brokers: &str) {
     let topic = topic(brokers, 1);
     fill(brokers, &topic, 0, 0..10);
@@ -231,6 +233,7 @@ fn several_topics_end_each_on_their_own(brokers: &str) {
     assert_eq!(seen.records(), 5000);
 }
 
+/// Fault matrix 11.
 #[test]
 fn embedded_a_broker_that_goes_and_comes_back_is_waited_for() {
     let mut broker = Embedded::start();
@@ -254,6 +257,7 @@ fn embedded_a_broker_that_goes_and_comes_back_is_waited_for() {
     assert_eq!(after.ids(), twice);
 }
 
+/// Fault matrix 12.
 #[test]
 fn an_unreachable_broker_is_an_error_in_time() {
     let begin = Instant::now();

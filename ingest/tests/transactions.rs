@@ -32,6 +32,7 @@ fn transactional(brokers: &str) -> BaseProducer {
     producer
 }
 
+/// Fault matrix 17.
 #[test]
 fn apache_aborted_transactions_are_invisible_and_their_offsets_accounted_for() {
     let Some(apache) = Apache::shared() else { return };
@@ -66,6 +67,7 @@ fn apache_aborted_transactions_are_invisible_and_their_offsets_accounted_for() {
     assert_eq!((offsets, end), (vec![0, 1, 2, 3, 4, 17, 18, 19], 32));
 }
 
+/// Fault matrix 17.
 #[test]
 fn apache_an_open_transaction_holds_back_what_follows_until_it_ends() {
     let Some(apache) = Apache::shared() else { return };
@@ -84,6 +86,7 @@ fn apache_an_open_transaction_holds_back_what_follows_until_it_ends() {
     assert_eq!((after.ids(), after.ends.values().next()), (vec![1, 2, 3], Some(&4)));
 }
 
+/// Fault matrix 18.
 #[test]
 fn apache_gaps_left_by_compaction_do_not_stall() {
     let Some(apache) = Apache::shared() else { return };
