@@ -1,7 +1,8 @@
 //! The audit: every offset of the topics is accounted for exactly once, as written, filtered or rejected.
 //!
 //! ```text
-//! log    spans of a partition follow one another; records = written + filtered + rejected     (history)
+//! log    spans of a partition follow one another; records = written + filtered + rejected;
+//!        what was run again had been rejected before                                          (history)
 //! files  the table's folder holds the files that the log names, byte for byte, and no others  (lake::check)
 //! topic  the records that the topic holds in the spans are as many as the log says, and the
 //!        last of each partition is the one that was committed                                  (topic)
@@ -22,8 +23,7 @@ use std::path::Path;
 
 use puddle_ingest::admin::Admin;
 use puddle_ingest::reader::Range;
-use puddle_sink::config::REJECTED_SUFFIX;
-use puddle_sink::lake;
+use puddle_sink::{Retried, lake};
 use puddle_types::{Offset, TopicPartition};
 use serde::Serialize;
 
@@ -47,6 +47,8 @@ pub struct Report {
     pub filtered: u64,
     /// Of these, in the rejected table.
     pub rejected: u64,
+    /// What became of rejected records that were run again, once for each time. It is in the counts above already.
+    pub retried: Retried,
     /// Offsets that the topics hold beyond what is committed.
     pub behind: u64,
     /// Commits in the log.
@@ -113,6 +115,8 @@ pub struct PartitionReport {
     pub filtered: u64,
     /// In the rejected table.
     pub rejected: u64,
+    /// Rejected records that were run again.
+    pub retried: Retried,
     /// Offsets below this one are gone from the topic and could not be compared.
     pub compared_from: Offset,
 }
@@ -127,7 +131,7 @@ pub async fn verify(pipeline: &Pipeline, brokers: &str, lake: &Path) -> Result<R
     let (topics, client) = (pipeline.ingest.topics.clone(), pipeline.ingest.client.clone());
     blocking(move || {
         let mut problems = Vec::new();
-        let tables = tables(&lake, &table)?;
+        let tables = <[lake::Table; 2]>::from(lake::with_rejected(&lake, &table)?);
         let history = History::read(&lake, &table, tables[0].epoch, &mut problems)?;
         let admin = Admin::connect(&brokers, &client)?;
         let mut names: BTreeSet<String> = topics.into_iter().collect();
@@ -187,6 +191,7 @@ pub async fn verify(pipeline: &Pipeline, brokers: &str, lake: &Path) -> Result<R
                 written: account.written,
                 filtered: account.filtered,
                 rejected: account.rejected,
+                retried: account.retried,
                 compared_from: range.from,
             });
         }
@@ -198,6 +203,12 @@ pub async fn verify(pipeline: &Pipeline, brokers: &str, lake: &Path) -> Result<R
             written: sum(|p| p.written),
             filtered: sum(|p| p.filtered),
             rejected: sum(|p| p.rejected),
+            retried: Retried {
+                records: sum(|p| p.retried.records),
+                written: sum(|p| p.retried.written),
+                filtered: sum(|p| p.retried.filtered),
+                rejected: sum(|p| p.retried.rejected),
+            },
             behind,
             commits: history.commits,
             depth,
@@ -207,16 +218,4 @@ pub async fn verify(pipeline: &Pipeline, brokers: &str, lake: &Path) -> Result<R
         })
     })
     .await
-}
-
-/// The table, and its rejected table if it has one, as of the same epoch.
-fn tables(lake: &Path, name: &str) -> Result<Vec<lake::Table>, Error> {
-    let rejected = format!("{name}{}", REJECTED_SUFFIX);
-    let mut tables = lake::tables(lake)?;
-    tables.retain(|table| table.name == name || table.name == rejected);
-    match tables.first() {
-        Some(table) if table.name == name => Ok(tables),
-        // Says which tables there are.
-        _ => Ok(vec![lake::table(lake, name)?]),
-    }
 }

@@ -80,10 +80,13 @@ pub fn tables(lake: &Path) -> Result<Vec<Table>, Error> {
 /// One table of a lake, by name; also one of rejected records.
 pub fn table(lake: &Path, name: &str) -> Result<Table, Error> {
     let main = name.strip_suffix(REJECTED_SUFFIX);
-    match both(lake, main.unwrap_or(name))? {
-        Some((data, rejected)) => Ok(if main.is_some() { rejected } else { data }),
-        None => Err(Error::NoTable { table: name.to_owned(), lake: lake.to_owned() }),
-    }
+    let (data, rejected) = with_rejected(lake, main.unwrap_or(name))?;
+    Ok(if main.is_some() { rejected } else { data })
+}
+
+/// A table, and that of its rejected records as of the same epoch.
+pub fn with_rejected(lake: &Path, name: &str) -> Result<(Table, Table), Error> {
+    both(lake, name)?.ok_or_else(|| Error::NoTable { table: name.to_owned(), lake: lake.to_owned() })
 }
 
 /// All commits of a table, oldest first, read as they are asked for.

@@ -16,17 +16,33 @@ pub(super) struct Ledger {
     tables: Bits,
     written: u64,
     rejected: u64,
-    /// Offsets that are in the tables more than once.
-    doubled: Vec<Offset>,
+    /// Offsets of rows that are not the first of theirs.
+    doubled: Listed,
     /// Offsets in the tables that lie outside what the log covers.
-    outside: Vec<Offset>,
+    outside: Listed,
+}
+
+/// Offsets of which the first few are known, and the others counted.
+#[derive(Default)]
+struct Listed {
+    first: Vec<Offset>,
+    count: u64,
 }
 
 impl Ledger {
     pub(super) fn new(from: Offset, next: Offset) -> Self {
         let bits = Bits::new((next - from).max(0) as usize);
         let (topic, tables) = (bits.clone(), bits);
-        Self { from, next, topic, tables, written: 0, rejected: 0, doubled: Vec::new(), outside: Vec::new() }
+        Self {
+            from,
+            next,
+            topic,
+            tables,
+            written: 0,
+            rejected: 0,
+            doubled: Listed::default(),
+            outside: Listed::default(),
+        }
     }
 
     /// The topic holds a record at this offset.
@@ -79,18 +95,13 @@ impl Ledger {
                 self.rejected, account.rejected
             ));
         }
-        if !self.doubled.is_empty() {
-            problem(format!(
-                "{} offsets are there more than once: {}",
-                self.doubled.len(),
-                list(&self.doubled)
-            ));
+        if self.doubled.count > 0 {
+            problem(format!("{} offsets are there more than once: {}", self.doubled.count, self.doubled));
         }
-        if !self.outside.is_empty() {
+        if self.outside.count > 0 {
             problem(format!(
                 "{} rows come from offsets that the log does not cover: {}",
-                self.outside.len(),
-                list(&self.outside)
+                self.outside.count, self.outside
             ));
         }
         let unknown = self.tables.minus(&self.topic);
@@ -111,12 +122,21 @@ impl Ledger {
     }
 }
 
-fn list(offsets: &[Offset]) -> String {
-    let mut text = offsets.iter().take(SHOWN).map(Offset::to_string).collect::<Vec<_>>().join(", ");
-    if offsets.len() > SHOWN {
-        text.push_str(", ...");
+impl Listed {
+    fn push(&mut self, offset: Offset) {
+        self.count += 1;
+        if self.first.len() < SHOWN {
+            self.first.push(offset);
+        }
     }
-    text
+}
+
+impl std::fmt::Display for Listed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let offsets: Vec<String> = self.first.iter().map(Offset::to_string).collect();
+        let more = if self.count > self.first.len() as u64 { ", ..." } else { "" };
+        write!(f, "{}{more}", offsets.join(", "))
+    }
 }
 
 #[derive(Clone)]
@@ -159,7 +179,16 @@ mod tests {
         for offset in [114, 116, 118] {
             ledger.in_table(offset, true);
         }
-        (ledger, Account { from: 100, next: 120, records: 10, written: 6, filtered: 1, rejected: 3 })
+        let account = Account {
+            from: 100,
+            next: 120,
+            records: 10,
+            written: 6,
+            filtered: 1,
+            rejected: 3,
+            ..Account::default()
+        };
+        (ledger, account)
     }
 
     fn problems(ledger: &Ledger, account: &Account) -> Vec<String> {
@@ -181,10 +210,34 @@ mod tests {
         for offset in [0, 1, 1, 3] {
             ledger.in_table(offset, false);
         }
-        let account = Account { from: 0, next: 4, records: 4, written: 4, filtered: 0, rejected: 0 };
+        let account = Account { next: 4, records: 4, written: 4, ..Account::default() };
         let found = problems(&ledger, &account);
         assert!(found.iter().any(|p| p.contains("more than once: 1")), "{found:?}");
         assert!(found.iter().any(|p| p.contains("1 records of the topic are in no table")), "{found:?}");
+    }
+
+    #[test]
+    fn a_table_that_is_all_wrong_takes_no_more_memory_for_it() {
+        let mut ledger = Ledger::new(0, 1);
+        for offset in 0..100_000 {
+            ledger.in_table(0, false);
+            ledger.in_table(offset, true);
+        }
+        assert_eq!(
+            (ledger.doubled.to_string(), ledger.doubled.count),
+            ("0, 0, 0, 0, 0, ...".into(), 100_000)
+        );
+        assert_eq!((ledger.outside.to_string(), ledger.outside.count), ("1, 2, 3, 4, 5, ...".into(), 99_999));
+        assert!(ledger.doubled.first.capacity() + ledger.outside.first.capacity() < 100);
+    }
+
+    #[test]
+    fn a_record_that_is_in_the_table_and_rejected_is_found_though_the_counts_are_right() {
+        let (mut ledger, mut account) = honest();
+        ledger.in_table(118, false);
+        account.written += 1;
+        let found = problems(&ledger, &account);
+        assert!(found.len() == 1 && found[0].contains("more than once: 118"), "{found:?}");
     }
 
     #[test]
