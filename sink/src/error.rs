@@ -197,6 +197,14 @@ pub enum Error {
         /// Where the table goes on.
         found: Offset,
     },
+    /// Other writers took every version that this commit tried to take.
+    #[error("other writers of table {table:?} were faster {attempts} times in a row: commit the epoch again")]
+    Contended {
+        /// The table.
+        table: String,
+        /// How often it was tried.
+        attempts: u32,
+    },
     /// An epoch's counts contradict one another or the rows that were written.
     #[error("the epoch's counts do not add up: {reason}")]
     Counts {

@@ -10,17 +10,16 @@ use puddle_types::Progress;
 
 use crate::Error;
 use crate::config::{REJECTED_SUFFIX, validate_table};
+use crate::delta::read;
 use crate::parquet::layout::{HIDDEN, Layout};
-use crate::parquet::log::{Loaded, Log};
+use crate::parquet::log::{self, Loaded, Log};
 use crate::parquet::rejected_schema;
 use crate::schema::schema;
 use crate::storage::{LocalStorage, Storage};
 
 mod check;
 
-pub use check::check;
-
-pub use crate::parquet::log::{Commit, DataFile, History, Moved, RetriedPartition};
+pub use crate::parquet::log::{Commit, DataFile, Moved, RetriedPartition};
 
 /// A table as of its newest whole epoch.
 #[derive(Clone, Debug)]
@@ -89,14 +88,50 @@ pub fn with_rejected(lake: &Path, name: &str) -> Result<(Table, Table), Error> {
     both(lake, name)?.ok_or_else(|| Error::NoTable { table: name.to_owned(), lake: lake.to_owned() })
 }
 
-/// All commits of a table, oldest first, read as they are asked for.
+/// All commits of a table, oldest first, read as they are asked for. It may be read while the table is written: it ends
+/// with the last commit there was when it began.
+pub struct History(Commits);
+
+enum Commits {
+    Parquet(log::History),
+    Delta(read::Versions),
+}
+
+impl Iterator for History {
+    type Item = Result<Commit, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match &mut self.0 {
+            Commits::Parquet(commits) => commits.next(),
+            Commits::Delta(commits) => commits.next(),
+        }
+    }
+}
+
+/// All commits of a table. Of a Delta table, those of Puddle's sink: versions that others or an upkeep made, which move
+/// no offset, are left out.
 pub fn history(lake: &Path, table: &str) -> Result<History, Error> {
-    find(lake, table)?.0.history()
+    Ok(History(if is_delta(lake, table)? {
+        Commits::Delta(read::Versions::new(lake, table)?)
+    } else {
+        Commits::Parquet(find(lake, table)?.0.history()?)
+    }))
 }
 
 /// Where a table's partitions go on, without taking its lock.
 pub fn progress(lake: &Path, table: &str) -> Result<Progress, Error> {
-    Ok(find(lake, table)?.1.state.progress)
+    if is_delta(lake, table)? { read::progress(lake, table) } else { Ok(find(lake, table)?.1.state.progress) }
+}
+
+/// What in the folders of a table, and of its rejected records, is not as the log says, in words. Every file is read.
+/// Safe while a writer runs.
+pub fn check(lake: &Path, table: &str) -> Result<Vec<String>, Error> {
+    if is_delta(lake, table)? { read::check(lake, table) } else { check::check(lake, table) }
+}
+
+fn is_delta(lake: &Path, table: &str) -> Result<bool, Error> {
+    validate_table(table)?;
+    read::is_delta(lake, table)
 }
 
 /// The log's `last` commit, if its files are all in place; the one before it otherwise, so that an epoch is seen
@@ -113,6 +148,9 @@ fn visible_epoch(log: &Log, lake: &Path, loaded: &Loaded) -> u64 {
 
 /// A table and that of its rejected records.
 fn both(lake: &Path, name: &str) -> Result<Option<(Table, Table)>, Error> {
+    if is_delta(lake, name)? {
+        return read::both(lake, name).map(Some);
+    }
     let layout = Layout::new(lake, name);
     let Some((log, loaded)) = load(lake, name)? else { return Ok(None) };
     let epoch = visible_epoch(&log, lake, &loaded);

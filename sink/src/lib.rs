@@ -84,6 +84,9 @@ pub fn open(
             let storage = Arc::new(storage::LocalStorage { durable: config.durable });
             Ok(Box::new(parquet::ParquetSink::open(lake, config, schema, owner, storage)?))
         }
-        SinkKind::Delta => Err(Error::Config { key: "kind", reason: "\"delta\" is not built in".to_owned() }),
+        SinkKind::Delta => {
+            let storage = Arc::new(storage::LocalStorage { durable: config.durable });
+            Ok(Box::new(delta::DeltaSink::open(lake, config, schema, owner, storage)?))
+        }
     }
 }

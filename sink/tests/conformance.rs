@@ -12,7 +12,7 @@ use common::{
     OWNER, epoch, feed, id, next_offset, partition, rejected, rejected_at, rows, rows_at, schema, span,
 };
 use puddle_sink::memory::MemoryTable;
-use puddle_sink::{Committed, Epoch, Error, Retried, Sink, lake};
+use puddle_sink::{Committed, Epoch, Error, Retried, Sink, SinkConfig, SinkKind, lake};
 use puddle_types::{Position, metadata};
 
 /// A place that one table is kept in, and read back from.
@@ -23,8 +23,35 @@ trait Store {
     fn rejected_files(&self) -> Vec<PathBuf>;
 }
 
-fn stores() -> Vec<(&'static str, Box<dyn Store>)> {
-    vec![("memory", Box::new(MemoryTable::new())), ("parquet", Box::new(tempfile::tempdir().unwrap()))]
+type Stores = Vec<(&'static str, Box<dyn Store>)>;
+
+fn stores() -> Stores {
+    let mut stores = stores_of_one_writer();
+    stores.extend(stores_of_several_writers());
+    stores
+}
+
+fn stores_of_one_writer() -> Stores {
+    vec![("memory", Box::new(MemoryTable::new())), ("parquet", Box::new(Folder::new(SinkKind::Parquet)))]
+}
+
+fn stores_of_several_writers() -> Stores {
+    vec![
+        ("shared memory", Box::new(MemoryTable::with_several_writers())),
+        ("delta", Box::new(Folder::new(SinkKind::Delta))),
+    ]
+}
+
+/// A table in a lake of its own.
+struct Folder {
+    lake: tempfile::TempDir,
+    kind: SinkKind,
+}
+
+impl Folder {
+    fn new(kind: SinkKind) -> Self {
+        Self { lake: tempfile::tempdir().unwrap(), kind }
+    }
 }
 
 impl Store for MemoryTable {
@@ -45,22 +72,22 @@ impl Store for MemoryTable {
     }
 }
 
-impl Store for tempfile::TempDir {
+impl Store for Folder {
     fn open(&self, schema: SchemaRef, owner: &str) -> Result<Box<dyn Sink>, Error> {
-        let config = puddle_sink::SinkConfig { durable: false, ..puddle_sink::SinkConfig::new("t") };
-        puddle_sink::open(self.path(), &config, schema, owner)
+        let config = SinkConfig { kind: self.kind, durable: false, ..SinkConfig::new("t") };
+        puddle_sink::open(self.lake.path(), &config, schema, owner)
     }
 
     fn rows(&self) -> Vec<RecordBatch> {
-        read(self.path(), "t")
+        read(self.lake.path(), "t")
     }
 
     fn rejected(&self) -> Vec<RecordBatch> {
-        read(self.path(), "t.rejected")
+        read(self.lake.path(), "t.rejected")
     }
 
     fn rejected_files(&self) -> Vec<PathBuf> {
-        lake::table(self.path(), "t.rejected").unwrap().files.into_iter().map(|file| file.path).collect()
+        lake::table(self.lake.path(), "t.rejected").unwrap().files.into_iter().map(|file| file.path).collect()
     }
 }
 
@@ -224,13 +251,75 @@ fn counts_that_do_not_match_the_rows_are_refused() {
 }
 
 #[test]
-fn a_table_has_one_writer_and_one_owner() {
-    for (name, store) in stores() {
-        let mut sink = store.open(schema(), OWNER).unwrap();
+fn a_table_has_one_writer_unless_its_kind_has_several() {
+    for (name, store) in stores_of_one_writer() {
+        let sink = store.open(schema(), OWNER).unwrap();
         let Err(error) = store.open(schema(), "second") else { panic!("{name}: two writers") };
         assert!(matches!(&error, Error::Locked { holder, .. } if holder.contains(OWNER)), "{name}: {error}");
-        feed(&mut *sink, 3).unwrap();
         drop(sink);
+        assert!(store.open(schema(), OWNER).is_ok(), "{name}: the refused one kept the lock");
+    }
+    for (name, store) in stores_of_several_writers() {
+        let first = store.open(schema(), OWNER).unwrap();
+        assert!(store.open(schema(), OWNER).is_ok(), "{name}");
+        drop(first);
+    }
+}
+
+#[test]
+fn writers_of_one_table_share_its_partitions() {
+    for (name, store) in stores_of_several_writers() {
+        let mut writers = [0, 1].map(|_| store.open(schema(), OWNER).unwrap());
+        for until in [10, 25, 60] {
+            for (number, sink) in (0..).zip(&mut writers) {
+                let from = next_offset(sink.progress(), number);
+                sink.write(&rows(number, from, until)).unwrap();
+                sink.write_rejected(&rejected(number, from, until)).unwrap();
+                sink.commit(epoch(&[(number, span(from, until))])).unwrap();
+            }
+        }
+        let mut found = ids(&store.rows(), "id");
+        found.sort_unstable();
+        assert_eq!(found, [written(0, 60), written(1, 60)].concat(), "{name}");
+        let [first, _] = &mut writers;
+        assert!(!first.progress().contains_key(&partition(1)), "{name}: it was not reloaded");
+        first.reload().unwrap();
+        assert_eq!(first.progress()[&partition(1)], Position { next: 60, last: span(25, 60).last }, "{name}");
+        // The other partition's writer gave it up: this one goes on.
+        feed(&mut **first, 70).unwrap();
+    }
+}
+
+/// Fault matrix 22.
+#[test]
+fn a_writer_whose_partition_another_moved_on_is_refused_until_it_reads_again() {
+    for (name, store) in stores_of_several_writers() {
+        let mut zombie = store.open(schema(), OWNER).unwrap();
+        feed(&mut *zombie, 10).unwrap();
+        zombie.write(&rows(0, 10, 30)).unwrap();
+        zombie.write_rejected(&rejected(0, 10, 30)).unwrap();
+        let mut heir = store.open(schema(), OWNER).unwrap();
+        feed(&mut *heir, 20).unwrap();
+        let error = zombie.commit(epoch(&[(0, span(10, 30))])).unwrap_err();
+        assert!(
+            matches!(error, Error::Stale { from: 10, found: 20, .. }) && error.is_stale(),
+            "{name}: {error}"
+        );
+        assert!(!error.needs_reopen() && !error.is_usage(), "{name}");
+        zombie.abort().unwrap();
+        zombie.reload().unwrap();
+        assert_eq!(next_offset(zombie.progress(), 0), 20, "{name}");
+        feed(&mut *zombie, 40).unwrap();
+        let mut found = ids(&store.rows(), "id");
+        found.sort_unstable();
+        assert_eq!(found, [written(0, 40), written(1, 40)].concat(), "{name}");
+    }
+}
+
+#[test]
+fn a_table_has_one_owner() {
+    for (name, store) in stores() {
+        feed(&mut *store.open(schema(), OWNER).unwrap(), 3).unwrap();
         let Err(error) = store.open(schema(), "second") else { panic!("{name}: two owners") };
         assert!(matches!(&error, Error::Owner { owner, .. } if owner == OWNER), "{name}: {error}");
         assert!(store.open(schema(), OWNER).is_ok(), "{name}: the refused one kept the lock");

@@ -38,7 +38,7 @@ use puddle_types::{Offset, Progress, TopicPartition, metadata};
 use crate::error::chain;
 use crate::schema::{columns, evolve, schema as schema_of, stored};
 use crate::storage::Storage;
-use crate::{Committed, Epoch, Error, Sink, SinkConfig};
+use crate::{Committed, Epoch, Error, Sink, SinkConfig, SinkKind};
 use ahead::{LookOut, find_file, refuse_taken};
 use layout::Layout;
 use lock::Lock;
@@ -91,6 +91,10 @@ impl ParquetSink {
         let found = stored(&schema)?;
         let layout = Layout::new(lake, &config.table);
         let (mut data, rejected) = writers(&storage, &layout, config, found.clone())?;
+        if crate::delta::read::is_delta(lake, &config.table)? {
+            let (table, pinned, asked) = (config.table.clone(), SinkKind::Delta, SinkKind::Parquet);
+            return Err(Error::Kind { table, pinned, asked });
+        }
         layout.create(&*storage)?;
         let lock = Lock::take(&layout.lock(), &config.table, owner)?;
         let log = Log::new(storage.clone(), layout.log());
@@ -281,7 +285,7 @@ impl Sink for ParquetSink {
 
     fn retry(&mut self, files: &[PathBuf]) -> Result<(), Error> {
         self.check_health()?;
-        self.retrying.add(&self.layout, files)
+        self.retrying.add(&self.layout.table, files, || retry::list(&self.layout))
     }
 
     /// There is no other writer, so there is nothing to read.

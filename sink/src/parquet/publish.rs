@@ -110,7 +110,8 @@ pub(crate) fn sweep(storage: &dyn Storage, staging: &Path) -> Result<(), Error> 
     Ok(())
 }
 
-fn place(storage: &dyn Storage, lake: &Path, moves: &[(PathBuf, PathBuf)]) -> Result<(), Error> {
+/// Moves staged files to their places, where nothing may be yet, and makes both folders durable.
+pub(crate) fn place(storage: &dyn Storage, lake: &Path, moves: &[(PathBuf, PathBuf)]) -> Result<(), Error> {
     let mut folders = BTreeSet::new();
     for (source, destination) in moves {
         let folder = destination.parent().unwrap_or(lake);

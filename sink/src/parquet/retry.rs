@@ -21,17 +21,22 @@ pub(crate) struct Retrying {
 
 impl Retrying {
     /// Lets the next commit take these files away, too. Each must hold what was committed: once it is gone, its records
-    /// are what was read from it.
-    pub(crate) fn add(&mut self, layout: &Layout, files: &[PathBuf]) -> Result<(), Error> {
+    /// are what was read from it. `list` tells which files are there.
+    pub(crate) fn add(
+        &mut self,
+        table: &str,
+        files: &[PathBuf],
+        list: impl FnOnce() -> Result<BTreeMap<PathBuf, DataFile>, Error>,
+    ) -> Result<(), Error> {
         let storage = LocalStorage { durable: false };
         let there = match &mut self.there {
             Some(there) => there,
-            none => none.insert(list(layout, storage)?),
+            none => none.insert(list()?),
         };
         let mut going = self.going.clone();
         for path in files {
             let file = there.get(path).filter(|_| !going.contains_key(path));
-            let error = || Error::NotRejected { table: layout.table.clone(), path: path.clone() };
+            let error = || Error::NotRejected { table: table.to_owned(), path: path.clone() };
             let file = file.ok_or_else(error)?;
             if !holds(&storage, path, file.bytes, &file.hash)? {
                 return Err(Error::corrupt(
@@ -81,8 +86,8 @@ impl Retrying {
 }
 
 /// All files of rejected records that are there.
-fn list(layout: &Layout, storage: LocalStorage) -> Result<BTreeMap<PathBuf, DataFile>, Error> {
-    let log = Log::new(Arc::new(storage), layout.log());
+pub(super) fn list(layout: &Layout) -> Result<BTreeMap<PathBuf, DataFile>, Error> {
+    let log = Log::new(Arc::new(LocalStorage { durable: false }), layout.log());
     let corrupt = |reason| Error::corrupt(log.dir(), reason);
     let mut there = BTreeMap::new();
     for commit in log.history()? {

@@ -8,7 +8,7 @@ use crate::Error;
 
 /// An iterator over a table's commits. It may run while the table is written: it ends with the last commit there
 /// was when it began.
-pub struct History {
+pub(crate) struct History {
     log: Log,
     next: u64,
     last: u64,

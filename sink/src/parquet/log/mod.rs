@@ -32,7 +32,7 @@ use crate::{Error, error};
 
 pub use entry::{Commit, DataFile, Moved, RetriedPartition};
 pub(crate) use entry::{Form, State, VERSION, inside};
-pub use history::History;
+pub(crate) use history::History;
 pub(crate) use seal::{seal, unseal};
 
 /// Epochs between two checkpoints, and of one file of the history.
