@@ -14,6 +14,7 @@ use super::plan::{Change, Fault, Moment, Plan};
 use super::process::{PATIENCE, Process, Signal, until};
 use super::random::Random;
 use super::table::{SESSION, Table};
+use super::{TableKind, group};
 
 /// How often a folder is looked at for a change: a commit's steps take milliseconds when synced.
 const LOOK: Duration = Duration::from_micros(100);
@@ -38,7 +39,7 @@ pub(super) struct Disturbed {
 /// Runs a trial, without comparing what it left.
 pub(super) fn disturb(table: &mut Table<'_>, plan: &Plan) -> anyhow::Result<Disturbed> {
     table.write_pipeline(plan)?;
-    let lake = Lake::new(&table.lake());
+    let lake = Lake::new(table.kind(), &table.lake())?;
     // Before there is a table, asking about it is an error.
     let is_observed = plan.is_observed && lake.newest() > 0;
     let replay = table.produce(plan)?;
@@ -69,48 +70,34 @@ fn observe(table: &Table<'_>, is_over: &AtomicBool) -> anyhow::Result<(Findings,
 
 /// Starts the run and disturbs it. Returns what each kill left.
 fn strike(table: &Table<'_>, plan: &Plan, lake: &Lake, replay: Process) -> anyhow::Result<Vec<Left>> {
+    match plan.fault {
+        Fault::Kill | Fault::KillInCommit | Fault::KillInRecovery | Fault::Leftovers => {
+            let left = kill(table, plan, lake)?;
+            replay.finish()?;
+            return Ok(left);
+        }
+        Fault::FullDisk => return fill(table, plan, lake, replay),
+        Fault::KillMember | Fault::MembersComeAndGo | Fault::Zombie | Fault::RebalanceInCommit => {
+            group::strike(table, plan, lake)?;
+            replay.finish()?;
+            return Ok(Vec::new());
+        }
+        Fault::Terminate | Fault::Pause | Fault::KillBroker | Fault::SecondRun => {}
+    }
     let before = lake.newest();
     let mut run = table.run("run.log")?;
     wait_for(table, plan, lake, &mut run)?;
-    let mut left = Vec::new();
     match plan.fault {
-        Fault::Kill | Fault::KillInCommit => {
-            run.kill()?;
-            left.push(lake.left(before)?);
-        }
-        Fault::KillInRecovery => {
-            run.kill()?;
-            left.push(lake.left(before)?);
-            let before = lake.newest();
-            let mut next = table.run("run.log")?;
-            sleep(share_of(table, plan.then));
-            next.must_run()?;
-            next.kill()?;
-            left.push(lake.left(before)?);
-        }
-        Fault::Leftovers => {
-            run.kill()?;
-            left.push(lake.left(before)?);
-            leave_files(&table.lake())?;
-        }
-        Fault::Terminate => {
-            run.signal(Signal::Term)?;
-            run.finish()?;
-        }
         Fault::Pause => {
             run.signal(Signal::Stop)?;
             sleep(SESSION + Duration::from_secs(1) + share_of(table, plan.then));
             run.signal(Signal::Cont)?;
-            end(replay, run)?;
-            return Ok(left);
         }
         Fault::KillBroker => {
             let embedded = table.broker.embedded().context("only the embedded broker can be killed")?;
             embedded.kill()?;
             sleep(share_of(table, plan.then));
             embedded.restart()?;
-            end(replay, run)?;
-            return Ok(left);
         }
         Fault::SecondRun => {
             // A commit shows that the first has the table; there is one, since there are new records.
@@ -120,30 +107,75 @@ fn strike(table: &Table<'_>, plan: &Plan, lake: &Lake, replay: Process) -> anyho
             })?;
             let words = table.run("second-run.log")?.be_refused()?;
             ensure!(words.contains("chaos"), "a second run was not refused by the table's name: {words}");
-            end(replay, run)?;
-            return Ok(left);
+        }
+        _ => {
+            end(run)?;
+            replay.finish()?;
+            return Ok(Vec::new());
         }
     }
     replay.finish()?;
+    end(run)?;
+    Ok(Vec::new())
+}
+
+/// Kills the run, and perhaps the next one too.
+fn kill(table: &Table<'_>, plan: &Plan, lake: &Lake) -> anyhow::Result<Vec<Left>> {
+    let before = lake.newest();
+    let mut run = table.run("run.log")?;
+    wait_for(table, plan, lake, &mut run)?;
+    run.kill()?;
+    let mut left = vec![lake.left(before)?];
+    if plan.fault == Fault::KillInRecovery {
+        let before = lake.newest();
+        let mut next = table.run("run.log")?;
+        sleep(share_of(table, plan.then));
+        next.must_run()?;
+        next.kill()?;
+        left.push(lake.left(before)?);
+    }
+    if plan.fault == Fault::Leftovers {
+        leave_files(table.kind(), &table.lake())?;
+    }
     Ok(left)
 }
 
-/// Ends a trial whose run survived: it must still be there, and end well when it is asked to.
-fn end(replay: Process, mut run: Process) -> anyhow::Result<()> {
-    replay.finish()?;
+/// Fills the disk for a while. A run must wait for room, and one that is killed meanwhile must not harm the table.
+fn fill(table: &Table<'_>, plan: &Plan, lake: &Lake, replay: Process) -> anyhow::Result<Vec<Left>> {
+    let mut random = Random::new(plan.stream, 0);
+    let disk = table.disk().context("only a small disk can be filled")?;
+    let filler = disk.fill(random.within(0..100_000))?;
+    let before = lake.newest();
+    let mut run = table.run("run.log")?;
+    wait_for(table, plan, lake, &mut run)?;
+    let mut left = Vec::new();
+    if random.percent(50) {
+        run.kill()?;
+        left.push(lake.left(before)?);
+        drop(filler);
+        replay.finish()?;
+    } else {
+        drop(filler);
+        replay.finish()?;
+        end(run)?;
+    }
+    Ok(left)
+}
+
+/// Ends a run: it must still be there, and end well when it is asked to.
+pub(super) fn end(mut run: Process) -> anyhow::Result<()> {
     run.must_run()?;
     run.signal(Signal::Term)?;
     run.finish()
 }
 
 /// Waits until the moment has come.
-fn wait_for(table: &Table<'_>, plan: &Plan, lake: &Lake, run: &mut Process) -> anyhow::Result<()> {
-    let hidden = table.lake().join(".puddle/chaos");
+pub(super) fn wait_for(table: &Table<'_>, plan: &Plan, lake: &Lake, run: &mut Process) -> anyhow::Result<()> {
     let end = Instant::now() + table.pace() * STRIKE;
     match plan.moment {
         Moment::Start(thousandths) => sleep(share_of(table, thousandths)),
-        Moment::Staging(change) => wait_for_change(&hidden.join("staging"), change, end),
-        Moment::Log(change) => wait_for_change(&hidden.join("log"), change, end),
+        Moment::Staging(change) => wait_for_change(&lake.staging(), change, end),
+        Moment::Log(change) => wait_for_change(&lake.log(), change, end),
         Moment::Step(step) => stop_at(step, plan, table, lake, run)?,
     }
     run.must_run()
@@ -184,7 +216,7 @@ fn stop_at(step: Left, plan: &Plan, table: &Table<'_>, lake: &Lake, run: &mut Pr
     }
 }
 
-fn share_of(table: &Table<'_>, thousandths: u64) -> Duration {
+pub(super) fn share_of(table: &Table<'_>, thousandths: u64) -> Duration {
     table.pace().mul_f64(thousandths as f64 / 1000.0)
 }
 
@@ -192,14 +224,22 @@ fn changed(folder: &Path) -> Option<SystemTime> {
     fs::metadata(folder).and_then(|metadata| metadata.modified()).ok()
 }
 
-/// Puts files into the staging folder as a killed writer may leave them: half written, whole, and unheard of.
-fn leave_files(lake: &Path) -> anyhow::Result<()> {
-    let staging = lake.join(".puddle/chaos/staging");
+/// Leaves files as a killed writer may: half written, whole, and unheard of.
+fn leave_files(kind: TableKind, lake: &Path) -> anyhow::Result<()> {
+    let mut staging = lake.join(".puddle/chaos/staging");
+    if kind.allows_several_writers() {
+        // Each writer has a folder of its own.
+        staging.push("00000000-dead-4000-8000-000000000000");
+    }
     fs::create_dir_all(&staging)?;
     if let Some(file) = any_file(&lake.join("chaos"))? {
-        let bytes = fs::read(file)?;
+        let bytes = fs::read(&file)?;
         fs::write(staging.join("half.parquet"), &bytes[..bytes.len() / 2])?;
         fs::write(staging.join("whole.parquet"), &bytes)?;
+        if kind == TableKind::Delta {
+            // In the table's folder, before a version names it.
+            fs::write(file.with_file_name("chaos-of-a-dead-run.parquet"), &bytes)?;
+        }
     }
     Ok(fs::write(staging.join("stranger"), b"not Parquet")?)
 }
@@ -210,7 +250,10 @@ fn any_file(folder: &Path) -> anyhow::Result<Option<PathBuf>> {
         return Ok(None);
     }
     for bucket in fs::read_dir(folder)? {
-        if let Some(file) = fs::read_dir(bucket?.path())?.next() {
+        let bucket = bucket?;
+        if bucket.file_name().to_string_lossy().starts_with("bucket=")
+            && let Some(file) = fs::read_dir(bucket.path())?.next()
+        {
             return Ok(Some(file?.path()));
         }
     }

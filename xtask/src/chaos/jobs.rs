@@ -10,6 +10,7 @@ use std::time::Instant;
 use anyhow::{Context, ensure};
 
 use super::broker::{Broker, Embedded};
+use super::disk::SmallDisk;
 use super::disturb::{Disturbed, disturb};
 use super::plan::{Setting, plan};
 use super::random::Random;
@@ -18,6 +19,9 @@ use super::report::Report;
 use super::table::Table;
 use super::{Args, BrokerKind, TRIALS_OF_A_TABLE};
 use crate::apache::Apache;
+
+/// Of so many tables, one is on a disk that can be filled.
+const TABLES_OF_A_SMALL_DISK: u64 = 8;
 
 /// What all jobs share.
 pub(super) struct Jobs<'a> {
@@ -29,6 +33,8 @@ pub(super) struct Jobs<'a> {
     /// The broker of all tables; without it each has an embedded one.
     pub(super) kafka: Option<&'a Apache>,
     pub(super) can_scan: bool,
+    /// Whether there can be disks that are filled.
+    pub(super) can_fill: bool,
 }
 
 impl Jobs<'_> {
@@ -76,13 +82,13 @@ impl Jobs<'_> {
             let is_last = trials.end == end;
             if !self.trials(trials, &mut table, scanner.as_mut(), report) {
                 kept.store(true, Ordering::Relaxed);
+                table.keep()?;
                 continue;
             }
             if self.args.plant && is_last {
                 find_planted(&mut table, scanner.as_mut().context("it was checked that there is one")?)?;
             }
             table.remove()?;
-            std::fs::remove_dir_all(&folder)?;
         }
     }
 
@@ -92,9 +98,12 @@ impl Jobs<'_> {
             None => Broker::Embedded(Embedded::start(self.binary, folder)?),
         };
         let topic = format!("chaos-{}-{begin}", self.args.seed);
+        let mut random = Random::new(self.args.seed, begin);
         // Other records for each table.
-        let seed = Random::new(self.args.seed, begin).next();
-        Table::create(self.binary, folder, broker, topic, seed, self.args.table)
+        let seed = random.next();
+        let is_small = self.can_fill && random.within(0..TABLES_OF_A_SMALL_DISK) == 0;
+        let disk = if is_small { Some(SmallDisk::mount(&folder.join("disk"))?) } else { None };
+        Table::create(self.binary, folder, broker, topic, seed, self.args.table, disk)
     }
 
     /// Runs a table's trials up to the first that is not good. Returns whether all were.
@@ -105,8 +114,11 @@ impl Jobs<'_> {
         mut scanner: Option<&mut Scanner>,
         report: &Mutex<Report>,
     ) -> bool {
-        let kind = self.args.table;
-        let setting = Setting { kind, can_kill_broker: self.args.broker == BrokerKind::Embedded };
+        let setting = Setting {
+            kind: self.args.table,
+            can_kill_broker: self.args.broker == BrokerKind::Embedded,
+            has_small_disk: table.disk().is_some(),
+        };
         for trial in trials {
             let begin = Instant::now();
             let plan = plan(self.args.seed, trial, setting);

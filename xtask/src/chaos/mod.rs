@@ -5,14 +5,17 @@
 //! jobs      several tables side by side: a trial waits more than it computes
 //!  table    one topic and table, through twenty trials one after the other: what a fault leaves, the next one meets
 //!   plan    seed and number of a trial -> fault, moment, commit settings
-//!   disturb the trial itself; left: where a kill struck, by what it left on the disk
+//!   disturb the trial itself, and group, where several runs share a table
+//!   left    where a kill struck, by what it left on the disk
 //! records   seed and number of a record -> its bytes, and what must become of it
-//! readers   puddle query, and Python without Puddle's log
+//! readers   puddle query, and Python without Puddle
 //! ledger    known records against the rows of a reader: lost, doubled, otherwise wrong
 //! ```
 
 mod broker;
+mod disk;
 mod disturb;
+mod group;
 mod jobs;
 mod ledger;
 mod left;
@@ -34,6 +37,7 @@ use clap::ValueEnum;
 use crate::apache::Apache;
 use crate::python;
 use crate::tools::{cargo, puddle, root, run};
+use disk::SmallDisk;
 use jobs::Jobs;
 
 /// Trials that a table goes through before the next one begins. Some hundreds of commits, so that the log is
@@ -78,19 +82,19 @@ enum BrokerKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum TableKind {
     Parquet,
+    Delta,
 }
 
 impl TableKind {
     fn name(self) -> &'static str {
         match self {
             Self::Parquet => "parquet",
+            Self::Delta => "delta",
         }
     }
 
     fn allows_several_writers(self) -> bool {
-        match self {
-            Self::Parquet => false,
-        }
+        self == Self::Delta
     }
 }
 
@@ -114,12 +118,12 @@ impl Args {
 /// goes on with the next table and fails in the end.
 pub(crate) fn chaos(args: Args) -> anyhow::Result<()> {
     let begin = Instant::now();
-    let commit = commit();
-    let built = match &args.puddle {
-        Some(path) => path.clone(),
+    // For the record.
+    let (built, tested) = match &args.puddle {
+        Some(path) => (path.clone(), path.display().to_string()),
         None => {
             run(cargo().args(["build", "--locked", "--package", "puddle"]))?;
-            puddle()?
+            (puddle()?, format!("commit {}", commit()))
         }
     };
     let folder = tempfile::Builder::new().prefix("puddle-chaos-").tempdir()?;
@@ -135,7 +139,11 @@ pub(crate) fn chaos(args: Args) -> anyhow::Result<()> {
         eprintln!("**** WITHOUT the independent scan: {missing}");
         ensure!(!args.plant, "planted damage is made by Python");
     }
-    eprintln!("{args}, commit {commit}, in {}", folder.path().display());
+    let can_fill = SmallDisk::try_out(folder.path());
+    if let Err(error) = &can_fill {
+        eprintln!("**** WITHOUT full disks: {error:#}");
+    }
+    eprintln!("{args}, {tested}, in {}", folder.path().display());
 
     let jobs = Jobs {
         args: &args,
@@ -143,9 +151,10 @@ pub(crate) fn chaos(args: Args) -> anyhow::Result<()> {
         binary: &binary,
         kafka: kafka.as_ref(),
         can_scan: can_scan.is_ok(),
+        can_fill: can_fill.is_ok(),
     };
     let (report, kept) = jobs.run()?;
-    println!("{args}, commit {commit}, {} s\n\n{report}", begin.elapsed().as_secs());
+    println!("{args}, {tested}, {} s\n\n{report}", begin.elapsed().as_secs());
     if kept {
         bail!("not every trial was good; what they left is in {}", folder.keep().display());
     }
@@ -163,7 +172,7 @@ impl std::fmt::Display for Args {
     }
 }
 
-/// What is tested, for the record: the commit, and whether the checkout differs from it.
+/// The checkout's commit, and whether the checkout differs from it.
 fn commit() -> String {
     let describe = ["describe", "--always", "--abbrev=9", "--exclude", "*", "--dirty=, changed"];
     match Command::new("git").current_dir(root()).args(describe).output() {

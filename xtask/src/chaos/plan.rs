@@ -25,6 +25,16 @@ pub(super) enum Fault {
     KillBroker,
     /// A second run on a table with one writer: it must be refused, and the first go on.
     SecondRun,
+    /// The disk is full for a while; then there is room again, or the run is killed first.
+    FullDisk,
+    /// Of several runs that share the partitions, one is killed with -9, and the others take over.
+    KillMember,
+    /// Runs that share the partitions come and go.
+    MembersComeAndGo,
+    /// Of several runs, one is stopped past the session time-out, while the others take over, and goes on.
+    Zombie,
+    /// A run is stopped in a commit while another joins, and then goes on.
+    RebalanceInCommit,
 }
 
 /// What a trial can have.
@@ -33,11 +43,13 @@ pub(super) struct Setting {
     pub(super) kind: TableKind,
     /// Whether the broker is ours to kill.
     pub(super) can_kill_broker: bool,
+    /// Whether the lake is on a disk that can be filled.
+    pub(super) has_small_disk: bool,
 }
 
 impl Fault {
     /// Each fault, and how often it comes up in comparison to the others. A pause costs seconds, so it is rare.
-    const WEIGHTS: [(Fault, u64); 8] = [
+    const WEIGHTS: [(Fault, u64); 13] = [
         (Fault::Kill, 28),
         (Fault::KillInCommit, 36),
         (Fault::KillInRecovery, 16),
@@ -46,6 +58,11 @@ impl Fault {
         (Fault::Pause, 2),
         (Fault::KillBroker, 4),
         (Fault::SecondRun, 3),
+        (Fault::FullDisk, 30),
+        (Fault::KillMember, 12),
+        (Fault::MembersComeAndGo, 5),
+        (Fault::Zombie, 3),
+        (Fault::RebalanceInCommit, 5),
     ];
 
     pub(super) fn name(self) -> &'static str {
@@ -58,18 +75,39 @@ impl Fault {
             Self::Pause => "SIGSTOP past the session",
             Self::KillBroker => "kill -9 of the broker",
             Self::SecondRun => "a second run by mistake",
+            Self::FullDisk => "a full disk",
+            Self::KillMember => "kill -9 of one of several runs",
+            Self::MembersComeAndGo => "runs that come and go",
+            Self::Zombie => "one of several runs stopped past the session",
+            Self::RebalanceInCommit => "another run joins during a commit",
         }
     }
 
     /// Whether a run is killed in it.
     pub(super) fn kills_a_run(self) -> bool {
-        matches!(self, Self::Kill | Self::KillInCommit | Self::KillInRecovery | Self::Leftovers)
+        match self {
+            Self::Kill | Self::KillInCommit | Self::KillInRecovery | Self::Leftovers | Self::KillMember => {
+                true
+            }
+            Self::Terminate
+            | Self::Pause
+            | Self::KillBroker
+            | Self::SecondRun
+            | Self::FullDisk
+            | Self::MembersComeAndGo
+            | Self::Zombie
+            | Self::RebalanceInCommit => false,
+        }
     }
 
     fn is_possible(self, setting: Setting) -> bool {
         match self {
             Self::KillBroker => setting.can_kill_broker,
             Self::SecondRun => !setting.kind.allows_several_writers(),
+            Self::FullDisk => setting.has_small_disk,
+            Self::KillMember | Self::MembersComeAndGo | Self::Zombie | Self::RebalanceInCommit => {
+                setting.kind.allows_several_writers()
+            }
             _ => true,
         }
     }
@@ -129,11 +167,15 @@ pub(super) struct Plan {
     pub(super) durable: bool,
     /// For chance while it runs.
     pub(super) stream: u64,
+    /// Of runs that share the partitions, how many.
+    pub(super) members: u64,
 }
 
 /// The steps of a commit that kills aim at. Those that pass fastest come up most: they are not always hit.
-const STEPS: [Left; 8] = [
+const STEPS: [Left; 10] = [
     Left::Staged,
+    Left::Unnamed,
+    Left::Unnamed,
     Left::Entry,
     Left::Entry,
     Left::Logged,
@@ -156,14 +198,19 @@ pub(super) fn plan(seed: u64, trial: u64, setting: Setting) -> Plan {
         1 => Moment::Log(change),
         _ => Moment::Step(*random.pick(&STEPS)),
     };
-    let is_in_commit = matches!(fault, Fault::KillInCommit | Fault::KillInRecovery);
+    let is_in_commit =
+        matches!(fault, Fault::KillInCommit | Fault::KillInRecovery | Fault::RebalanceInCommit);
     let records = random.within(60..360);
     Plan {
         fault,
         moment: match fault {
             Fault::KillInCommit | Fault::KillInRecovery => in_commit,
+            Fault::RebalanceInCommit => Moment::Step(*random.pick(&STEPS)),
             // Records must have flowed for the end to be a clean one.
-            Fault::Terminate | Fault::Pause => Moment::Start(random.within(700..1_600)),
+            Fault::Terminate | Fault::Pause | Fault::Zombie | Fault::FullDisk => {
+                Moment::Start(random.within(700..1_800))
+            }
+            Fault::KillMember | Fault::MembersComeAndGo => Moment::Start(random.within(400..2_000)),
             Fault::Kill | Fault::KillBroker | Fault::Leftovers | Fault::SecondRun => {
                 Moment::Start(random.within(200..1_600))
             }
@@ -178,6 +225,7 @@ pub(super) fn plan(seed: u64, trial: u64, setting: Setting) -> Plan {
         commit_every: Duration::from_millis(*random.pick(&[10, 40, 150])),
         durable: random.percent(if is_in_commit { 80 } else { 50 }),
         stream: random.next(),
+        members: random.within(2..4),
     }
 }
 
@@ -187,23 +235,31 @@ mod tests {
 
     use super::*;
 
-    const SETTING: Setting = Setting { kind: TableKind::Parquet, can_kill_broker: true };
+    const PARQUET: Setting =
+        Setting { kind: TableKind::Parquet, can_kill_broker: true, has_small_disk: true };
+    const DELTA: Setting = Setting { kind: TableKind::Delta, ..PARQUET };
 
     #[test]
-    fn every_fault_comes_up_where_it_is_possible() {
-        let faults = |setting| (0..500).map(|trial| plan(1, trial, setting).fault).collect::<BTreeSet<_>>();
-        assert_eq!(faults(SETTING).len(), Fault::WEIGHTS.len());
-        assert!(!faults(Setting { can_kill_broker: false, ..SETTING }).contains(&Fault::KillBroker));
+    fn every_fault_comes_up_and_only_where_it_is_possible() {
+        let faults = |setting| (0..1_000).map(|trial| plan(1, trial, setting).fault).collect::<BTreeSet<_>>();
+        let (parquet, delta) = (faults(PARQUET), faults(DELTA));
+        assert_eq!(parquet.union(&delta).count(), Fault::WEIGHTS.len());
+        assert!(!parquet.contains(&Fault::Zombie) && !delta.contains(&Fault::SecondRun));
+        let least = faults(Setting { can_kill_broker: false, has_small_disk: false, ..PARQUET });
+        assert!(!least.contains(&Fault::KillBroker) && !least.contains(&Fault::FullDisk));
     }
 
     #[test]
     fn most_trials_kill_a_run() {
-        let kills = (0..1_000).filter(|trial| plan(1, *trial, SETTING).fault.kills_a_run()).count();
-        assert!(kills > 800, "{kills}");
+        for kind in [TableKind::Parquet, TableKind::Delta] {
+            let setting = Setting { kind, can_kill_broker: true, has_small_disk: false };
+            let kills = (0..1_000).filter(|trial| plan(1, *trial, setting).fault.kills_a_run()).count();
+            assert!(kills > 750, "{kills}");
+        }
     }
 
     #[test]
     fn a_plan_repeats() {
-        assert_eq!(format!("{:?}", plan(3, 4, SETTING)), format!("{:?}", plan(3, 4, SETTING)));
+        assert_eq!(format!("{:?}", plan(3, 4, DELTA)), format!("{:?}", plan(3, 4, DELTA)));
     }
 }

@@ -108,7 +108,7 @@ mod tests {
             "| all | 3 | 0 | 2 | 0 |\n",
             "| of these, a kill -9 of a run | 2 | 0 | 2 | 0 |\n",
             "| whole commits only | 1 | 0 |\n",
-            "| a log entry, some files in place | 1 | 1 |\n",
+            "| a log entry, some of what follows it in place | 1 | 1 |\n",
             "| within a commit | 1 | 1 |\n",
             "looked at 5 times",
         ] {

@@ -17,6 +17,7 @@ use serde_json::Value;
 
 use super::TableKind;
 use super::broker::Broker;
+use super::disk::SmallDisk;
 use super::ledger::{Findings, compare};
 use super::plan::Plan;
 use super::process::{Process, output};
@@ -38,6 +39,8 @@ pub(super) struct Table<'a> {
     /// What decides about the records.
     seed: u64,
     kind: TableKind,
+    /// Where the lake is, if that is not the ordinary disk.
+    disk: Option<SmallDisk>,
     /// What was produced so far; a record's number is its place.
     known: Vec<Record>,
     /// How long the last undisturbed run took from its start to its end.
@@ -53,9 +56,11 @@ impl<'a> Table<'a> {
         topic: String,
         seed: u64,
         kind: TableKind,
+        disk: Option<SmallDisk>,
     ) -> anyhow::Result<Self> {
         let folder = folder.to_owned();
-        let table = Self { puddle, folder, broker, topic, seed, kind, known: Vec::new(), pace: PACE };
+        let known = Vec::new();
+        let table = Self { puddle, folder, broker, topic, seed, kind, disk, known, pace: PACE };
         let mut create = table.command("topics");
         create.args(["create", &table.topic, "--partitions", PARTITIONS]);
         table.output("puddle topics", table.at_broker(&mut create))?;
@@ -71,18 +76,35 @@ impl<'a> Table<'a> {
     }
 
     pub(super) fn lake(&self) -> PathBuf {
-        self.folder.join("lake")
+        self.disk.as_ref().map_or_else(|| self.folder.join("lake"), SmallDisk::lake)
+    }
+
+    pub(super) fn kind(&self) -> TableKind {
+        self.kind
+    }
+
+    pub(super) fn disk(&self) -> Option<&SmallDisk> {
+        self.disk.as_ref()
+    }
+
+    /// Leaves everything to be looked at.
+    pub(super) fn keep(self) -> anyhow::Result<()> {
+        self.disk.as_ref().map_or(Ok(()), |disk| disk.keep(&self.folder))
     }
 
     pub(super) fn pace(&self) -> Duration {
         self.pace
     }
 
-    /// Deletes the topic: a broker that outlives the table must not keep its records.
+    /// Deletes the topic, for a broker that outlives the table must not keep its records, and the folder.
     pub(super) fn remove(self) -> anyhow::Result<()> {
         let mut delete = self.command("topics");
         delete.args(["delete", &self.topic]);
-        self.output("puddle topics", self.at_broker(&mut delete)).map(drop)
+        self.output("puddle topics", self.at_broker(&mut delete))?;
+        let folder = self.folder.clone();
+        // Ends the broker and unmounts the disk.
+        drop(self);
+        Ok(fs::remove_dir_all(&folder)?)
     }
 
     /// Brings the table up to date, undisturbed, and compares it with the known records.
