@@ -27,16 +27,16 @@ const SMALL_PIECES: usize = 64;
 
 /// Rows that wait for their row group.
 #[derive(Default)]
-pub(super) struct Pending {
+pub(crate) struct Pending {
     whole: Vec<RecordBatch>,
     small: Vec<RecordBatch>,
     small_rows: usize,
-    pub(super) rows: usize,
-    pub(super) bytes: usize,
+    pub(crate) rows: usize,
+    pub(crate) bytes: usize,
 }
 
 /// A file that has at least one row group.
-pub(super) struct OpenFile {
+pub(crate) struct OpenFile {
     writer: ArrowWriter<HashingWriter>,
     path: PathBuf,
     rows: u64,
@@ -48,11 +48,11 @@ pub(super) struct OpenFile {
 type Failure = Arc<Mutex<Option<io::Error>>>;
 
 /// What a finished file is.
-pub(super) struct Finished {
-    pub(super) path: PathBuf,
-    pub(super) rows: u64,
-    pub(super) bytes: u64,
-    pub(super) hash: String,
+pub(crate) struct Finished {
+    pub(crate) path: PathBuf,
+    pub(crate) rows: u64,
+    pub(crate) bytes: u64,
+    pub(crate) hash: String,
 }
 
 /// Hashes what goes through, so that no file is read again to know what it should hold.
@@ -64,7 +64,7 @@ struct HashingWriter {
 }
 
 /// The writer's settings: zstd pages of format 1, which every reader knows.
-pub(super) fn properties(config: &SinkConfig) -> Result<WriterPropertiesPtr, Error> {
+pub(crate) fn properties(config: &SinkConfig) -> Result<WriterPropertiesPtr, Error> {
     let level = ZstdLevel::try_new(config.compression)
         .map_err(|error| Error::Config { key: "compression", reason: error.to_string() })?;
     let properties = WriterProperties::builder()
@@ -76,7 +76,7 @@ pub(super) fn properties(config: &SinkConfig) -> Result<WriterPropertiesPtr, Err
 }
 
 impl Pending {
-    pub(super) fn push(&mut self, rows: RecordBatch) -> Result<(), arrow::error::ArrowError> {
+    pub(crate) fn push(&mut self, rows: RecordBatch) -> Result<(), arrow::error::ArrowError> {
         self.rows += rows.num_rows();
         self.bytes += rows.get_array_memory_size();
         if rows.num_rows() >= SMALL_ROWS {
@@ -109,7 +109,7 @@ impl Pending {
 }
 
 impl OpenFile {
-    pub(super) fn create(
+    pub(crate) fn create(
         storage: &dyn Storage,
         path: PathBuf,
         schema: &SchemaRef,
@@ -124,7 +124,7 @@ impl OpenFile {
     }
 
     /// Encodes all that waits, as one row group or as many as their size asks for.
-    pub(super) fn write(&mut self, pending: &mut Pending) -> Result<(), Error> {
+    pub(crate) fn write(&mut self, pending: &mut Pending) -> Result<(), Error> {
         for batch in pending.take() {
             self.rows += batch.num_rows() as u64;
             self.writer.write(&batch).map_err(|error| told(&self.path, error, &self.failure))?;
@@ -133,7 +133,7 @@ impl OpenFile {
     }
 
     /// Writes the footer and makes the file durable.
-    pub(super) fn finish(self) -> Result<Finished, Error> {
+    pub(crate) fn finish(self) -> Result<Finished, Error> {
         let Self { writer, path, rows, failure } = self;
         let mut inner = writer.into_inner().map_err(|error| told(&path, error, &failure))?;
         inner.file.sync().map_err(Error::sync(&path))?;
