@@ -137,6 +137,7 @@ mod tests {
         assert!(!name.contains(['/', '\0', '\n']) && name != "." && name != "..", "{name:?}");
     }
 
+    /// Fault matrix 45.
     #[test]
     fn hostile_values_stay_one_folder_and_read_back() {
         for (value, expected) in [
@@ -163,6 +164,7 @@ mod tests {
         assert_eq!(decode(&encode("m", None)), Some(("m".to_owned(), None)));
     }
 
+    /// Fault matrix 45.
     #[test]
     fn long_values_are_shortened_and_stay_apart() {
         let names: Vec<String> =
@@ -194,6 +196,7 @@ mod tests {
             prop_assert_eq!(decode(&name), Some((column, Some(value))));
         }
 
+        /// Fault matrix 45.
         #[test]
         fn nothing_leaves_the_folder(column in any::<String>(), value in any::<String>(), repeat in 1usize..80) {
             prop_assume!(check_column(&column).is_ok());

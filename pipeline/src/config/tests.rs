@@ -51,6 +51,16 @@ fn an_override_wins_and_a_wrong_one_is_named() {
     assert!(error.contains("--set commit.rowz=7") && error.contains("did you mean `rows`?"), "{error}");
 }
 
+/// Fault matrix 47. What a panic's message or a log line would print.
+#[test]
+fn the_debug_form_of_a_pipeline_shows_no_secret() {
+    let secret = "[ingest.client]\n\"sasl.password\" = \"${PATH}\"";
+    let pipeline = load(&format!("{FLIGHTS}\n{secret}"), &[]).unwrap();
+    let debug = format!("{pipeline:?}");
+    assert!(debug.contains("sasl.password") && !debug.contains(&std::env::var("PATH").unwrap()), "{debug}");
+}
+
+/// Fault matrix 47.
 #[test]
 fn what_came_from_the_environment_is_never_shown() {
     // PATH is set everywhere, so it stands in for a secret.

@@ -1,5 +1,8 @@
 //! The run loop against a broker: one suite, for the embedded broker and for Apache Kafka.
 
+mod brokers;
+mod hostile;
+mod network;
 mod suite;
 
 use puddle_testkit::{Apache, Embedded};
