@@ -1,7 +1,7 @@
 //! A pipeline whose runs are started and stopped one by one, and what its table must hold.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use arrow::array::{AsArray, RecordBatch};
@@ -32,6 +32,7 @@ pub(crate) struct Bench {
 /// A run at work.
 pub(crate) struct Member {
     pub(crate) metrics: Arc<Metrics>,
+    failure: Arc<OnceLock<String>>,
     stop: oneshot::Sender<()>,
     task: JoinHandle<Result<Summary, Error>>,
 }
@@ -105,21 +106,25 @@ impl Bench {
         };
         let (table, patience) = (Arc::clone(table), self.patience.clone());
         let stopped = async { _ = stopped.await };
-        let task =
-            self.runtime.spawn(async move { run_into(&pipeline, options, table, patience, stopped).await });
-        Member { metrics, stop, task }
+        let failure = Arc::<OnceLock<String>>::default();
+        let failed = failure.clone();
+        let task = self.runtime.spawn(async move {
+            let ended = run_into(&pipeline, options, table, patience, stopped).await;
+            ended.inspect_err(|error| failed.set(error.to_string()).unwrap())
+        });
+        Member { metrics, failure, stop, task }
     }
 
     /// Asks a run to end, and waits until it has.
     pub(crate) fn stop(&self, member: Member) -> Result<Summary, Error> {
-        let Member { stop, task, metrics: _metrics } = member;
+        let Member { stop, task, .. } = member;
         let _ = stop.send(());
         self.join(task)
     }
 
     /// Waits until a run ends by itself.
     pub(crate) fn ended(&self, member: Member) -> Result<Summary, Error> {
-        let Member { stop: _stop, task, metrics: _metrics } = member;
+        let Member { stop: _stop, task, .. } = member;
         self.join(task)
     }
 
@@ -156,6 +161,14 @@ impl Bench {
         let mut all = vec![format!("name={name}")];
         all.extend(overrides.iter().map(|text| (*text).to_owned()));
         Arc::new(Pipeline::load(self.folder.path(), &all, &[]).unwrap())
+    }
+}
+
+impl Member {
+    /// How many records it has committed; a run that has failed fails the test.
+    pub(crate) fn committed(&self) -> u64 {
+        assert_eq!(self.failure.get(), None, "the run has failed");
+        self.metrics.records_committed()
     }
 }
 

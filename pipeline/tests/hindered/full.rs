@@ -60,7 +60,7 @@ fn a_run_that_is_paused_says_so_and_goes_on_with_what_came_meanwhile() {
     let disk = Disk::new(Lacks::Room, 0..0);
     let run = bench.follow(&on(&disk, &bench));
     produce(&bench.brokers, &bench.topic, flights(300, 22));
-    until("the first records are committed", || run.metrics.records_committed() == 300);
+    until("the first records are committed", || run.committed() == 300);
     assert_eq!(run.metrics.note(), None);
 
     disk.fill();
@@ -70,7 +70,7 @@ fn a_run_that_is_paused_says_so_and_goes_on_with_what_came_meanwhile() {
     produce(&bench.brokers, &bench.topic, flights(300, 24));
 
     disk.make_room();
-    until("all is committed", || run.metrics.records_committed() == 900);
+    until("all is committed", || run.committed() == 900);
     until("the run says nothing any more", || run.metrics.note().is_none());
     assert!(run.metrics.render().contains("puddle_paused{pipeline=\"bench\"} 0"));
     bench.stop(run).unwrap();
@@ -86,7 +86,7 @@ fn a_paused_run_ends_in_order_when_asked_and_the_next_one_reads_the_rest() {
     let disk = Disk::new(Lacks::Room, 0..0);
     let run = bench.follow(&on(&disk, &bench));
     produce(&bench.brokers, &bench.topic, flights(300, 25));
-    until("the first records are committed", || run.metrics.records_committed() == 300);
+    until("the first records are committed", || run.committed() == 300);
     disk.fill();
     produce(&bench.brokers, &bench.topic, flights(300, 26));
     until("the run says that it is paused", || run.metrics.note().is_some());

@@ -132,7 +132,7 @@ impl Sink for Gated {
 }
 
 fn committed(members: &[&Member]) -> u64 {
-    members.iter().map(|member| member.metrics.records_committed()).sum()
+    members.iter().map(|member| member.committed()).sum()
 }
 
 pub(crate) fn runs_share_the_partitions_and_end_when_all_is_committed_by_whomever(brokers: &str) {
@@ -149,7 +149,7 @@ pub(crate) fn runs_share_the_partitions_and_end_when_all_is_committed_by_whomeve
             assert!(begin.elapsed() < crate::bench::DEADLINE, "records wait");
             std::thread::sleep(Duration::from_millis(5));
         }
-        first.metrics.records_committed() > 0 && second.metrics.records_committed() > 0
+        first.committed() > 0 && second.committed() > 0
     });
     produce(brokers, &bench.topic, flights(500, 40));
     // One more that is to catch up: it ends though the others commit most of it, and they go on.
@@ -160,6 +160,18 @@ pub(crate) fn runs_share_the_partitions_and_end_when_all_is_committed_by_whomeve
     bench.stop(first).unwrap();
     bench.stop(second).unwrap();
     table.assert_exact(&bench);
+}
+
+pub(crate) fn a_partition_with_nothing_to_read_is_not_waited_for(brokers: &str) {
+    let bench = Bench::new(brokers, 2, &["ingest.start=latest"]);
+    produce(brokers, &bench.topic, flights(100, 71));
+    let table = Shared::new(&bench);
+    let holder = bench.follow(&table.arc());
+    // The holder begins at the ends; nothing but its commits can tell the other that nothing is missing.
+    until("it is known where the partitions begin", || table.table.progress().len() == 2);
+    bench.ended(bench.catch_up(&table.arc())).unwrap();
+    bench.stop(holder).unwrap();
+    assert_eq!(table.table.rows().len(), 0);
 }
 
 /// Fault matrix 21. A dozen changes in quick succession; `PUDDLE_MEMBERSHIP_CHANGES=200` makes it as many, one every
@@ -201,13 +213,13 @@ pub(crate) fn a_commit_that_outlasts_its_revocation_is_refused_and_read_again(br
     let (table, gate) = shared.with_gate();
     let slow = bench.follow(&table);
     produce(brokers, &bench.topic, flights(200, 51));
-    until("the first records are committed", || slow.metrics.records_committed() == 200);
+    until("the first records are committed", || slow.committed() == 200);
 
     gate.set(true);
     produce(brokers, &bench.topic, flights(200, 52));
     until("a commit hangs", || gate.waiting() == 1);
     let quick = bench.follow(&shared.arc());
-    until("the new owner commits what the slow one has in hand", || quick.metrics.records_committed() > 0);
+    until("the new owner commits what the slow one has in hand", || quick.committed() > 0);
     gate.set(false);
     until("all is committed", || committed(&[&slow, &quick]) == 400);
     produce(brokers, &bench.topic, flights(200, 53));
@@ -224,17 +236,17 @@ pub(crate) fn a_commit_that_ends_in_time_is_where_the_next_owner_goes_on(brokers
     let (table, gate) = shared.with_gate();
     let slow = bench.follow(&table);
     produce(brokers, &bench.topic, flights(200, 54));
-    until("the first records are committed", || slow.metrics.records_committed() == 200);
+    until("the first records are committed", || slow.committed() == 200);
     gate.set(true);
     produce(brokers, &bench.topic, flights(200, 55));
     until("a commit hangs", || gate.waiting() == 1);
     let quick = bench.follow(&shared.arc());
     // Five heartbeats, so that the slow one has heard of the other.
     std::thread::sleep(Duration::from_millis(500));
-    assert_eq!(quick.metrics.records_committed(), 0, "the partitions were not waited for");
+    assert_eq!(quick.committed(), 0, "the partitions were not waited for");
     gate.set(false);
     until("all is committed", || committed(&[&slow, &quick]) == 400);
-    assert_eq!(slow.metrics.records_committed(), 400, "what was in hand was the old owner's to commit");
+    assert_eq!(slow.committed(), 400, "what was in hand was the old owner's to commit");
     bench.stop(slow).unwrap();
     bench.stop(quick).unwrap();
     shared.assert_exact(&bench);
@@ -246,13 +258,13 @@ pub(crate) fn of_two_runs_with_one_fixed_name_the_earlier_ends_with_an_error(bro
     let table = Shared::new(&bench);
     let first = bench.follow(&table.arc());
     produce(brokers, &bench.topic, flights(50, 61));
-    until("the first commits", || first.metrics.records_committed() == 50);
+    until("the first commits", || first.committed() == 50);
     let second = bench.follow(&table.arc());
     let error = bench.ended(first).unwrap_err();
     assert!(matches!(&error, Error::Ingest(puddle_ingest::Error::Fenced { .. })), "{error}");
     assert!(!error.is_usage() && error.to_string().contains("\"one\""), "{error}");
     produce(brokers, &bench.topic, flights(50, 62));
-    until("the second goes on", || second.metrics.records_committed() == 50);
+    until("the second goes on", || second.committed() == 50);
     bench.stop(second).unwrap();
     table.assert_exact(&bench);
 }
@@ -262,14 +274,14 @@ pub(crate) fn a_table_with_one_writer_refuses_a_second_run_by_name(brokers: &str
     let bench = Bench::new(brokers, 1, &[]);
     let first = bench.follow(&bench.table());
     produce(brokers, &bench.topic, flights(50, 63));
-    until("the first commits", || first.metrics.records_committed() == 50);
+    until("the first commits", || first.committed() == 50);
     let error = bench.ended(bench.follow(&bench.table())).unwrap_err();
     let text = error.to_string();
     assert!(matches!(error, Error::Sink(SinkError::Locked { .. })) && !error.is_usage(), "{text}");
     assert!(text.contains("pipeline \"bench\"") && text.contains("kind = \"delta\""), "{text}");
 
     produce(brokers, &bench.topic, flights(50, 64));
-    until("the first goes on", || first.metrics.records_committed() == 100);
+    until("the first goes on", || first.committed() == 100);
     bench.stop(first).unwrap();
     let other = bench.other_pipeline("thief", &[]);
     let table = puddle_pipeline::table::LakeTable {

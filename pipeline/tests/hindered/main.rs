@@ -37,6 +37,7 @@ macro_rules! against_both {
 against_both![
     group:
     runs_share_the_partitions_and_end_when_all_is_committed_by_whomever,
+    a_partition_with_nothing_to_read_is_not_waited_for,
     members_that_come_and_go_lose_and_double_nothing,
     a_commit_that_outlasts_its_revocation_is_refused_and_read_again,
     a_commit_that_ends_in_time_is_where_the_next_owner_goes_on,

@@ -15,7 +15,7 @@ fn a_run_without_a_broker_says_so_until_there_is_one() {
     bench.patience.stall = Duration::from_secs(1);
     let run = bench.follow(&bench.table());
     produce(&bench.brokers, &bench.topic, flights(50, 31));
-    until("the records are committed", || run.metrics.records_committed() == 50);
+    until("the records are committed", || run.committed() == 50);
     assert_eq!(run.metrics.note(), None);
 
     broker.stop();
@@ -25,7 +25,7 @@ fn a_run_without_a_broker_says_so_until_there_is_one() {
 
     broker.restart();
     produce(&bench.brokers, &bench.topic, flights(50, 32));
-    until("the run goes on", || run.metrics.records_committed() == 100);
+    until("the run goes on", || run.committed() == 100);
     until("the run says nothing any more", || run.metrics.note().is_none());
     bench.stop(run).unwrap();
     assert_eq!(bench.rows_in_lake(), bench.expected());
@@ -39,7 +39,7 @@ fn apache_a_run_that_waits_for_a_transaction_names_the_partition_and_the_offset(
     bench.patience.stall = Duration::from_secs(1);
     let run = bench.follow(&bench.table());
     produce(&bench.brokers, &bench.topic, flights(50, 33));
-    until("the records are committed", || run.metrics.records_committed() == 50);
+    until("the records are committed", || run.committed() == 50);
 
     let producer: BaseProducer = rdkafka::ClientConfig::new()
         .set("bootstrap.servers", &bench.brokers)
@@ -59,7 +59,7 @@ fn apache_a_run_that_waits_for_a_transaction_names_the_partition_and_the_offset(
     });
 
     producer.commit_transaction(DEADLINE).unwrap();
-    until("the run goes on", || run.metrics.records_committed() == 70);
+    until("the run goes on", || run.committed() == 70);
     until("the run says nothing any more", || run.metrics.note().is_none());
     bench.stop(run).unwrap();
     assert_eq!(bench.rows_in_lake(), bench.expected());
