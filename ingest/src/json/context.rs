@@ -19,11 +19,23 @@ pub(super) struct Context {
     pub(super) unknown: u64,
     pub(super) first_unknown: Option<String>,
     pub(super) problem: Option<Problem>,
+    /// Whether the record at hand has a number in place of an integer that the reader takes for `-0`.
+    pub(super) minus_zero: bool,
+    /// Whether integers are to be read from their text.
+    pub(super) exact: bool,
 }
 
 impl Context {
     pub(super) fn new(policy: UnknownFields) -> Self {
-        Self { policy, filled: 0, unknown: 0, first_unknown: None, problem: None }
+        Self {
+            policy,
+            filled: 0,
+            unknown: 0,
+            first_unknown: None,
+            problem: None,
+            minus_zero: false,
+            exact: false,
+        }
     }
 
     #[cold]

@@ -19,7 +19,7 @@
 //! - **Duplicate names** of declared fields within one object are rejected, for readers disagree on which one counts.
 //! - **Unknown fields** are skipped and counted ([`Decoder::unknown_fields`]), or rejected, as [`UnknownFields`] says.
 //! - **Integers** have no fraction and no exponent: `1.0` and `1e0` are not integers, and neither is `"1"`. Beyond the
-//!   type's range they are rejected. (`-0` is 0; the reader does not tell `-0.0` from it.)
+//!   type's range they are rejected. `-0` is 0.
 //! - **float64** takes any number, and the nearest double to it; beyond the range of doubles it is rejected. An integer
 //!   is a number too.
 //! - **timestamp** takes an RFC 3339 string, in which an offset (`Z`, `+01:00`) must stand and digits beyond
@@ -116,7 +116,7 @@ impl Decoder {
         let mut rejected = Rejected::new();
         for record in raw.records() {
             let before = self.context.unknown;
-            match self.decode_record(&record) {
+            match self.decode_record(&record, origin.len()) {
                 Ok(()) => {
                     origin.push(&record);
                     self.left_out += u64::from(self.context.unknown > before);
@@ -139,18 +139,34 @@ impl Decoder {
         }
     }
 
-    /// Appends the record's fields to the columns; on an error the columns are left in any state.
-    fn decode_record(&mut self, record: &RawRecord<'_>) -> Result<(), Problem> {
+    /// Appends the record's fields to the columns, which hold so many rows; on an error they are left in any state.
+    fn decode_record(&mut self, record: &RawRecord<'_>, rows: usize) -> Result<(), Problem> {
         let value = record.value.ok_or_else(|| Problem::new("tombstone: the record has no value"))?;
         if value.is_empty() {
             return Err(Problem::new("empty value"));
         }
         // Checked once as a whole, which is faster than string by string and covers what is skipped, too.
         let text = str::from_utf8(without_bom(value)).map_err(Problem::not_utf8)?;
+        let before = self.context.unknown;
+        self.read(text)?;
+        if std::mem::take(&mut self.context.minus_zero) {
+            // Rare enough to read the record once more, slowly.
+            self.record.truncate(rows);
+            self.context.unknown = before;
+            self.context.exact = true;
+            let read = self.read(text);
+            (self.context.exact, self.context.minus_zero) = (false, false);
+            read?;
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, text: &str) -> Result<(), Problem> {
         let mut reader = Deserializer::from_str(text);
         self.context.filled = 0;
         let read = RecordSeed { record: &mut self.record, context: &mut self.context }.read(&mut reader);
         read.and_then(|()| reader.end()).map_err(|error| {
+            self.context.minus_zero = false;
             // The visitor leaves a problem when a value did not fit; else the reader itself gave up.
             self.context.problem.take().unwrap_or_else(|| Problem::not_json(&error))
         })

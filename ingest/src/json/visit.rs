@@ -165,6 +165,9 @@ impl<'de> DeserializeSeed<'de> for ValueSeed<'_> {
             // parser may miss it by one bit.
             Values::Float64(_) => self.read_float(<&RawValue>::deserialize(reader)?.get()),
             Values::Json(_) => self.read_json(<&RawValue>::deserialize(reader)?.get()),
+            Values::Int32(_) | Values::Int64(_) | Values::Timestamp(_) if self.context.exact => {
+                self.read_exact(<&RawValue>::deserialize(reader)?.get())
+            }
             _ => reader.deserialize_any(self),
         }
     }
@@ -195,6 +198,16 @@ impl ValueSeed<'_> {
         }
         self.column.mark_valid();
         Ok(())
+    }
+
+    /// Reads an integer, or a timestamp in any form, so that `-0` is told from `-0.0`.
+    fn read_exact<E: de::Error>(self, text: &str) -> Result<(), E> {
+        match text.parse::<f64>() {
+            Ok(value) if value == 0.0 && text.starts_with('-') && text != "-0" => {
+                Err(self.context.mismatch(self.column, Found::Text(text)))
+            }
+            _ => serde_json::Deserializer::from_str(text).deserialize_any(self).map_err(E::custom),
+        }
     }
 
     fn null<E: de::Error>(self) -> Result<(), E> {
@@ -254,8 +267,9 @@ impl<'de> Visitor<'de> for ValueSeed<'_> {
     }
 
     fn visit_f64<E: de::Error>(self, value: f64) -> Result<(), E> {
-        // So the reader hands over `-0`.
+        // So the reader hands over `-0`, and whatever is no different from it as a double.
         if value == 0.0 && value.is_sign_negative() {
+            self.context.minus_zero = true;
             return self.integer(0);
         }
         Err(self.context.mismatch(self.column, Found::Number(value)))
