@@ -16,5 +16,5 @@ mod retry;
 mod tests;
 
 pub(crate) use by_sql::by_sql;
-pub use list::{Listing, Partition, Reason, Record, Selection, list};
+pub use list::{Bytes, Listing, Partition, Reason, Record, Selection, list};
 pub use retry::{Outcome, Watch, retry};

@@ -16,7 +16,8 @@ pub const TIMESTAMP: &str = "_timestamp";
 pub const KEY: &str = "_key";
 /// Of a rejected record: why it was rejected.
 pub const REASON: &str = "_reason";
-/// Of a rejected record: its value, as bytes; null for a tombstone.
+/// Of a rejected record: its value, as bytes; null for a tombstone, and where it was no longer in the topic when it was to
+/// be kept, which the reason says.
 pub const VALUE: &str = "_value";
 
 /// The type of [`TIMESTAMP`].
