@@ -368,3 +368,21 @@ pub(crate) fn is_internal(topic: &str) -> bool {
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Fault matrix 27.
+    #[test]
+    fn a_dead_connection_is_noticed_before_the_group_gives_us_up() {
+        let settings = ClientSettings::default();
+        let native = settings.config("127.0.0.1:1").unwrap().create_native_config().unwrap();
+        let millis = |key: &str| native.get(key).unwrap().parse::<u128>().unwrap();
+        assert_eq!(millis("socket.timeout.ms"), DEFAULT_SOCKET_TIMEOUT.as_millis());
+        assert!(millis("socket.timeout.ms") * 3 < millis("session.timeout.ms"), "time for a second try");
+        assert_eq!(native.get("socket.keepalive.enable").unwrap(), "true");
+        let changed = settings.or("socket.timeout.ms", "7000").config("127.0.0.1:1").unwrap();
+        assert_eq!(changed.get("socket.timeout.ms"), Some("7000"));
+    }
+}
