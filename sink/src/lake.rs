@@ -129,7 +129,8 @@ pub fn check(lake: &Path, table: &str) -> Result<Vec<String>, Error> {
     if is_delta(lake, table)? { read::check(lake, table) } else { check::check(lake, table) }
 }
 
-fn is_delta(lake: &Path, table: &str) -> Result<bool, Error> {
+/// Whether a table is a Delta table.
+pub fn is_delta(lake: &Path, table: &str) -> Result<bool, Error> {
     validate_table(table)?;
     read::is_delta(lake, table)
 }
