@@ -1,6 +1,10 @@
 //! What `puddle verify` finds.
 
-use crate::sandbox::{Sandbox, json};
+use std::collections::BTreeSet;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use crate::sandbox::{Sandbox, command, json};
 
 /// A sandbox with a table of 20 records from one partition, in two commits, and the table's first file.
 fn audited() -> (Sandbox, std::path::PathBuf) {
@@ -55,6 +59,7 @@ fn an_audit_finds_that_the_newest_commit_was_taken_away() {
     found_out(&sandbox, "epoch 2 was committed");
 }
 
+/// Fault matrix 15.
 #[test]
 fn an_audit_finds_that_the_topic_was_made_again() {
     let (sandbox, _) = audited();
@@ -75,4 +80,45 @@ fn an_audit_counts_what_is_still_to_come_in_partitions_that_the_log_does_not_kno
     sandbox.puddle(&["replay", "events.ndjson"]).ok();
     let report = json(&sandbox.puddle(&["verify", "events", "--json"]).ok());
     assert_eq!((&report["records"], &report["behind"]), (&1.into(), &4_000.into()));
+}
+
+#[test]
+fn an_audit_while_the_pipeline_runs_is_as_good_as_one_at_rest() {
+    const RECORDS: u64 = 6_000;
+    let sandbox = Sandbox::new();
+    sandbox.pipeline("events", "schema = { id = \"int64\" }", None);
+    sandbox.write("events.ndjson", &"{\"id\": 1}\n{\"id\": \"x\"}\n".repeat(RECORDS as usize / 2));
+    sandbox.puddle(&["topics", "create", "events", "--partitions", "2"]).ok();
+    let start = |args: &[&str]| {
+        let mut command = command(&sandbox.path("."));
+        command.env("PUDDLE_BROKERS", sandbox.brokers()).args(args);
+        Running(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
+    };
+    let _run = start(&["run", "events", "--set", "commit.rows=100", "--set", "commit.every=\"20ms\""]);
+    let _replay = start(&["replay", "events.ndjson", "--rate", "2000"]);
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let mut seen = BTreeSet::new();
+    while !seen.contains(&RECORDS) {
+        assert!(Instant::now() < deadline, "{seen:?}");
+        let ended = sandbox.puddle(&["verify", "events", "--json"]);
+        // Before the first commit.
+        if ended.code != 0 && ended.err.contains("there is no table") {
+            continue;
+        }
+        let report = json(&ended.ok());
+        assert_eq!(report["depth"], "offsets");
+        seen.insert(report["records"].as_u64().unwrap());
+    }
+    assert!(seen.len() > 2, "it was over before it was looked at: {seen:?}");
+}
+
+/// A process that ends with the test, however that ends.
+struct Running(std::process::Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
