@@ -47,6 +47,11 @@ pub(crate) enum Command {
     /// Audit a pipeline: every offset of its topics written, filtered or rejected, exactly once
     #[command(after_help = "Example:  puddle verify pipelines/flights")]
     Verify(Verify),
+    /// The records that did not fit: which, why, and another try once the schema or the SQL is mended
+    #[command(
+        after_help = "Examples:\n  puddle rejected pipelines/flights\n  puddle rejected pipelines/flights --reason 'not JSON' --limit 100\n  puddle rejected pipelines/flights --partition 0 --offset 4711\n  puddle rejected pipelines/flights --retry\n--retry decodes them by the schema of now and applies the SQL of now. What fits moves into the table,\nexactly once; what does not stays. Stop the pipeline's run first. In SQL they are \"flights.rejected\"."
+    )]
+    Rejected(Rejected),
     /// What is in the broker
     #[command(
         after_help = "Examples:\n  puddle topics\n  puddle topics create events --partitions 4\n  puddle topics delete events"
@@ -199,6 +204,32 @@ pub(crate) struct Verify {
     #[command(flatten)]
     pub(crate) lake: LakeArgs,
     /// Print the report as one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Rejected {
+    #[command(flatten)]
+    pub(crate) pipeline: PipelineArgs,
+    #[command(flatten)]
+    pub(crate) lake: LakeArgs,
+    /// Show this many, the newest first
+    #[arg(long, default_value_t = 20, value_name = "N")]
+    pub(crate) limit: usize,
+    /// Only those whose reason has this text in it
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: Option<String>,
+    /// Only those of this partition
+    #[arg(long, value_name = "P", allow_negative_numbers = true)]
+    pub(crate) partition: Option<i32>,
+    /// Only the one at this offset, whole
+    #[arg(long, value_name = "O", allow_negative_numbers = true)]
+    pub(crate) offset: Option<i64>,
+    /// Run all of them again, by the schema and the SQL of now
+    #[arg(long, conflicts_with_all = ["limit", "reason", "partition", "offset"])]
+    pub(crate) retry: bool,
+    /// Print one JSON object
     #[arg(long)]
     pub(crate) json: bool,
 }

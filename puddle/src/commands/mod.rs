@@ -5,6 +5,7 @@ mod demo;
 mod doctor;
 mod lag;
 mod query;
+mod rejected;
 mod replay;
 mod run;
 mod topics;
@@ -23,6 +24,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<()> {
             Command::Broker(args) => broker::broker(args).await,
             Command::Query(args) => query::query(args),
             Command::Verify(args) => verify::verify(args).await,
+            Command::Rejected(args) => rejected::rejected(args).await,
             Command::Topics(args) => topics::topics(args).await,
             Command::Lag(args) => lag::lag(args).await,
             Command::Doctor(args) => doctor::doctor(args),

@@ -2,6 +2,7 @@
 
 mod chart;
 mod progress;
+mod rejected;
 mod rows;
 mod summary;
 
@@ -9,6 +10,7 @@ use std::io::{self, IsTerminal, Write};
 
 pub(crate) use chart::bars;
 pub(crate) use progress::Progress;
+pub(crate) use rejected::{rejected, rejected_whole, retried};
 pub(crate) use rows::{print_rows, table};
 pub(crate) use summary::{summaries, verdict};
 

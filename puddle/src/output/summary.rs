@@ -62,6 +62,17 @@ pub(crate) fn verdict(report: &Report) -> String {
             let _ = writeln!(text, "  {problem}");
         }
     }
+    let again = &report.retried;
+    if again.records > 0 {
+        let _ = writeln!(
+            text,
+            "  run again: {} rejected records, of which {} were written, {} filtered and {} rejected anew",
+            count(again.records),
+            count(again.written),
+            count(again.filtered),
+            count(again.rejected)
+        );
+    }
     for gap in &report.gaps {
         let _ = writeln!(
             text,

@@ -4,4 +4,5 @@ mod audit;
 mod damage;
 mod errors;
 mod flow;
+mod rejected;
 mod sandbox;
