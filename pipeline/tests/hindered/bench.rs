@@ -170,6 +170,12 @@ impl Member {
         assert_eq!(self.failure.get(), None, "the run has failed");
         self.metrics.records_committed()
     }
+
+    /// What hinders it; a run that has failed fails the test.
+    pub(crate) fn note(&self) -> Option<String> {
+        assert_eq!(self.failure.get(), None, "the run has failed");
+        self.metrics.note()
+    }
 }
 
 /// Partition, offset and distance of rows, sorted.

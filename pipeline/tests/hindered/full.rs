@@ -61,17 +61,17 @@ fn a_run_that_is_paused_says_so_and_goes_on_with_what_came_meanwhile() {
     let run = bench.follow(&on(&disk, &bench));
     produce(&bench.brokers, &bench.topic, flights(300, 22));
     until("the first records are committed", || run.committed() == 300);
-    assert_eq!(run.metrics.note(), None);
+    assert_eq!(run.note(), None);
 
     disk.fill();
     produce(&bench.brokers, &bench.topic, flights(300, 23));
-    until("the run says that it is paused", || run.metrics.note().as_deref() == Some("paused: disk full"));
+    until("the run says that it is paused", || run.note().as_deref() == Some("paused: disk full"));
     assert!(run.metrics.render().contains("puddle_paused{pipeline=\"bench\"} 1"));
     produce(&bench.brokers, &bench.topic, flights(300, 24));
 
     disk.make_room();
     until("all is committed", || run.committed() == 900);
-    until("the run says nothing any more", || run.metrics.note().is_none());
+    until("the run says nothing any more", || run.note().is_none());
     assert!(run.metrics.render().contains("puddle_paused{pipeline=\"bench\"} 0"));
     bench.stop(run).unwrap();
     assert_eq!(bench.problems(), Vec::<String>::new());
@@ -89,7 +89,7 @@ fn a_paused_run_ends_in_order_when_asked_and_the_next_one_reads_the_rest() {
     until("the first records are committed", || run.committed() == 300);
     disk.fill();
     produce(&bench.brokers, &bench.topic, flights(300, 26));
-    until("the run says that it is paused", || run.metrics.note().is_some());
+    until("the run says that it is paused", || run.note().is_some());
     assert_eq!(bench.stop(run).unwrap().records, 300);
     disk.make_room();
     assert_eq!(bench.ended(bench.catch_up(&on(&disk, &bench))).unwrap().records, 300);

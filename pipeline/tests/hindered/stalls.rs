@@ -16,17 +16,17 @@ fn a_run_without_a_broker_says_so_until_there_is_one() {
     let run = bench.follow(&bench.table());
     produce(&bench.brokers, &bench.topic, flights(50, 31));
     until("the records are committed", || run.committed() == 50);
-    assert_eq!(run.metrics.note(), None);
+    assert_eq!(run.note(), None);
 
     broker.stop();
-    let says = |words: &str| run.metrics.note().is_some_and(|note| note.contains(words));
+    let says = |words: &str| run.note().is_some_and(|note| note.contains(words));
     until("the run says why it stalls", || says("no broker has answered"));
     assert!(run.metrics.render().contains("puddle_stalled{pipeline=\"bench\"} 1"));
 
     broker.restart();
     produce(&bench.brokers, &bench.topic, flights(50, 32));
     until("the run goes on", || run.committed() == 100);
-    until("the run says nothing any more", || run.metrics.note().is_none());
+    until("the run says nothing any more", || run.note().is_none());
     bench.stop(run).unwrap();
     assert_eq!(bench.rows_in_lake(), bench.expected());
 }
@@ -55,12 +55,12 @@ fn apache_a_run_that_waits_for_a_transaction_names_the_partition_and_the_offset(
     producer.flush(DEADLINE).unwrap();
     let words = format!("{}-0 waits at offset 50", bench.topic);
     until("the run says what it waits for", || {
-        run.metrics.note().is_some_and(|note| note.contains(&words) && note.contains("transaction"))
+        run.note().is_some_and(|note| note.contains(&words) && note.contains("transaction"))
     });
 
     producer.commit_transaction(DEADLINE).unwrap();
     until("the run goes on", || run.committed() == 70);
-    until("the run says nothing any more", || run.metrics.note().is_none());
+    until("the run says nothing any more", || run.note().is_none());
     bench.stop(run).unwrap();
     assert_eq!(bench.rows_in_lake(), bench.expected());
 }
