@@ -42,6 +42,23 @@ fn table() -> tempfile::TempDir {
     dir
 }
 
+/// Another like it, for less than making it.
+fn copy_of(table: &tempfile::TempDir) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    common::job::copy(table.path(), dir.path());
+    dir
+}
+
+/// Flips a bit of a file.
+fn damage(path: &Path) {
+    let mut bytes = fs::read(path).unwrap();
+    let middle = bytes.len() / 3;
+    bytes[middle] ^= 1;
+    // Anew, since a copy of a table shares its files.
+    fs::remove_file(path).unwrap();
+    fs::write(path, bytes).unwrap();
+}
+
 fn run_optimize(lake: &Path, storage: Arc<dyn Storage>) -> Result<optimize::Report, Error> {
     optimize::optimize(lake, "t", &optimize::Options::default(), storage, &mut |_, _| {})
 }
@@ -267,37 +284,44 @@ fn what_another_has_taken_away_meanwhile_is_not_joined_again() {
 fn a_flipped_bit_is_found_before_anything_is_joined() {
     let dir = table();
     let victim = live(dir.path()).swap_remove(3);
-    let mut bytes = fs::read(&victim).unwrap();
-    let middle = bytes.len() / 3;
-    bytes[middle] ^= 1;
-    fs::write(&victim, bytes).unwrap();
+    damage(&victim);
     let version = lake::table(dir.path(), "t").unwrap().epoch;
     let error = run_optimize(dir.path(), disk()).unwrap_err();
     assert!(matches!(&error, Error::Corrupt { path, .. } if *path == victim), "{error}");
     assert_eq!(lake::table(dir.path(), "t").unwrap().epoch, version);
 
-    let dir = table();
+    let template = table();
     let faults = Faults::none();
-    run_optimize(dir.path(), faults.arc()).unwrap();
+    run_optimize(copy_of(&template).path(), faults.arc()).unwrap();
     let is_write = |name: &String| name.starts_with("write ") && name.ends_with(".parquet");
     for (number, _) in faults.operations().iter().enumerate().filter(|(_, name)| is_write(name)) {
-        let dir = table();
+        let dir = copy_of(&template);
         let error = run_optimize(dir.path(), Faults::at(number, Fault::Flip).arc()).unwrap_err();
         assert!(matches!(error, Error::Corrupt { .. }), "{error}");
         assert_exact(dir.path(), 40, "nothing was joined");
     }
 }
 
+#[test]
+fn a_joined_file_that_is_damaged_is_named_by_the_check() {
+    let dir = table();
+    run_optimize(dir.path(), disk()).unwrap();
+    let victim = live(dir.path()).swap_remove(2);
+    damage(&victim);
+    let problems = lake::check(dir.path(), "t").unwrap();
+    assert!(matches!(&problems[..], [one] if one.contains(victim.to_str().unwrap())), "{problems:?}");
+}
+
 /// Fault matrix 10.
 #[test]
 fn an_optimize_that_is_killed_at_any_operation_leaves_the_old_table_or_the_new() {
-    let dir = table();
+    let template = table();
     let faults = Faults::none();
-    run_optimize(dir.path(), faults.arc()).unwrap();
+    run_optimize(copy_of(&template).path(), faults.arc()).unwrap();
     let (mut old, mut new) = (0, 0);
     for (number, name) in faults.operations().iter().enumerate() {
         for fault in [Fault::Cut, Fault::Torn] {
-            let (dir, context) = (table(), format!("{fault:?} at {number} ({name})"));
+            let (dir, context) = (copy_of(&template), format!("{fault:?} at {number} ({name})"));
             let before = live(dir.path());
             run_optimize(dir.path(), Faults::at(number, fault).arc()).unwrap_err();
             assert_exact(dir.path(), 40, &context);
@@ -317,12 +341,12 @@ fn an_optimize_that_is_killed_at_any_operation_leaves_the_old_table_or_the_new()
 /// Fault matrix 33.
 #[test]
 fn an_optimize_outlives_a_power_cut() {
-    let dir = table();
+    let template = table();
     let faults = Faults::none();
-    run_optimize(dir.path(), faults.arc()).unwrap();
+    run_optimize(copy_of(&template).path(), faults.arc()).unwrap();
     let operations = faults.operations();
     for number in 0..=operations.len() {
-        let (dir, faults) = (table(), Faults::at(number, Fault::Cut));
+        let (dir, faults) = (copy_of(&template), Faults::at(number, Fault::Cut));
         let result = run_optimize(dir.path(), faults.arc());
         assert_eq!(result.is_ok(), number == operations.len());
         faults.power_cut(|_| true);
@@ -337,9 +361,9 @@ fn an_optimize_outlives_a_power_cut() {
 /// Fault matrix 29. Fault matrix 30. Fault matrix 31. Fault matrix 32. Fault matrix 34.
 #[test]
 fn an_optimize_that_fails_anywhere_leaves_every_row() {
-    let dir = table();
+    let template = table();
     let faults = Faults::none();
-    run_optimize(dir.path(), faults.arc()).unwrap();
+    run_optimize(copy_of(&template).path(), faults.arc()).unwrap();
     for (number, name) in faults.operations().iter().enumerate() {
         for fault in [
             Fault::Fail(io::ErrorKind::Other),
@@ -348,7 +372,7 @@ fn an_optimize_that_fails_anywhere_leaves_every_row() {
             Fault::ReadOnly,
             Fault::LostAnswer,
         ] {
-            let (dir, context) = (table(), format!("{fault:?} at {number} ({name})"));
+            let (dir, context) = (copy_of(&template), format!("{fault:?} at {number} ({name})"));
             if let Err(error) = run_optimize(dir.path(), Faults::at(number, fault).arc()) {
                 let full = matches!(fault, Fault::Full | Fault::NoInodes);
                 assert!(!full || error.is_full(), "{context}: {error}");
@@ -450,12 +474,11 @@ fn nothing_is_deleted_from_a_table_that_lacks_a_file() {
 /// Fault matrix 10.
 #[test]
 fn a_vacuum_that_is_killed_at_any_operation_can_be_repeated() {
-    let dir = table();
-    run_optimize(dir.path(), disk()).unwrap();
-    let many = on_disk(dir.path()).len() - live(dir.path()).len();
+    let template = table();
+    run_optimize(template.path(), disk()).unwrap();
+    let many = on_disk(template.path()).len() - live(template.path()).len();
     for number in 0..many {
-        let dir = table();
-        run_optimize(dir.path(), disk()).unwrap();
+        let dir = copy_of(&template);
         let storage = Later(Faults::at(number, Fault::Cut).arc(), 14 * 366 * DAY);
         vacuum::vacuum(dir.path(), "t", &vacuum::Options::default(), &storage, &mut |_, _| {}).unwrap_err();
         assert_eq!(on_disk(dir.path()).len(), 5 + many - number);

@@ -12,7 +12,7 @@ use super::engine::{self, LOG, decode_path, engine, version_path};
 use super::rejected::there;
 use super::schema::to_arrow;
 use super::state::State;
-use super::version;
+use super::version::{self, Stamp, Version};
 use crate::Error;
 use crate::lake::{Commit, Table, TableFile};
 use crate::parquet::file::holds;
@@ -71,32 +71,36 @@ impl Versions {
         let first = if version_path(&log, 0).exists() { 0 } else { first(&log)? };
         Ok(Self { log, next: first, last: state.version() })
     }
+
+    /// The next version, whoever made it.
+    fn version(&mut self) -> Option<Result<Version, Error>> {
+        if self.next > self.last {
+            return None;
+        }
+        let number = self.next;
+        let version = version::read(&self.log, number).and_then(|version| {
+            let missing = || Error::corrupt(&version_path(&self.log, number), "it is missing");
+            version.ok_or_else(missing)
+        });
+        // An error ends it: what follows a hole would look like the whole.
+        self.next = if version.is_ok() { number + 1 } else { u64::MAX };
+        Some(version)
+    }
 }
 
 impl Iterator for Versions {
     type Item = Result<Commit, Error>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        while self.next <= self.last {
-            let number = self.next;
-            self.next += 1;
-            let version = version::read(&self.log, number).and_then(|version| {
-                let missing = || Error::corrupt(&version_path(&self.log, number), "it is missing");
-                version.ok_or_else(missing)
-            });
-            match version {
+        loop {
+            match self.version()? {
                 Ok(version) => match version.stamp {
                     Some(stamp) => return Some(Ok(stamp.commit)),
                     None => continue,
                 },
-                Err(error) => {
-                    // An error ends it: what follows a hole would look like the whole.
-                    self.next = u64::MAX;
-                    return Some(Err(error));
-                }
+                Err(error) => return Some(Err(error)),
             }
         }
-        None
     }
 }
 
@@ -115,31 +119,41 @@ pub(crate) fn check(lake: &Path, name: &str) -> Result<Vec<String>, Error> {
             }
         }
     }
-    let history = Versions::new(lake, name)?;
+    let (data, rejected) = both(lake, name)?;
+    // Perhaps beyond that version: what a commit takes away meanwhile is not missed.
+    let mut history = Versions::new(lake, name)?;
     let whole = history.next == 0;
     let mut written = 0;
     let mut committed = HashMap::new();
     let mut removed = HashSet::new();
-    for commit in history {
-        let commit = commit?;
-        let inside = |reason| Error::corrupt(&layout.root().join(LOG), reason);
-        removed.extend(commit.removed_in(lake).map_err(inside)?);
-        written += commit.partitions.iter().map(|moved| moved.span.written).sum::<u64>();
-        written += commit.retried.iter().map(|again| again.retried.written).sum::<u64>();
-        for file in commit.files {
+    let inside = |reason| Error::corrupt(&layout.root().join(LOG), reason);
+    while let Some(version) = history.version() {
+        let Version { stamp, joined, .. } = version?;
+        let mut files = joined;
+        if let Some(Stamp { commit, .. }) = stamp {
+            removed.extend(commit.removed_in(lake).map_err(inside)?);
+            if commit.epoch <= data.epoch {
+                written += commit.partitions.iter().map(|moved| moved.span.written).sum::<u64>();
+                written += commit.retried.iter().map(|again| again.retried.written).sum::<u64>();
+            }
+            files.extend(commit.files);
+        }
+        for file in files {
             committed.insert(file.destination_in(lake).map_err(inside)?, (file.bytes, file.hash));
         }
     }
-    let (data, rejected) = both(lake, name)?;
     let mut problems = Vec::new();
     if whole && data.rows != written {
         problems.push(format!("the table has {} rows, but its commits wrote {written}", data.rows));
     }
     for file in data.files.iter().chain(&rejected.files) {
         strangers.remove(&file.path);
+        if removed.contains(&file.path) {
+            continue;
+        }
         let whole = match committed.get(&file.path) {
             Some((bytes, hash)) => holds(&storage, &file.path, *bytes, hash),
-            // A file of an upkeep has no hash.
+            // A file that another tool wrote has no hash.
             None => file
                 .path
                 .metadata()
