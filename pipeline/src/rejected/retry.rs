@@ -7,8 +7,9 @@
 //! One file is an epoch's at most, and a portion of files is committed together, so that neither memory nor an entry of
 //! the log grows with the number of rejected records.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -18,7 +19,8 @@ use arrow::datatypes::Int64Type;
 use puddle_ingest::json::Decoder;
 use puddle_ingest::raw::{RawBatch, RawRecord};
 use puddle_sink::config::REJECTED_SUFFIX;
-use puddle_sink::{Epoch, Retried, Sink, lake};
+use puddle_sink::lake::{self, TableFile};
+use puddle_sink::{Epoch, Retried, Sink};
 use puddle_transform::Transform;
 use puddle_types::{TopicPartition, metadata};
 use serde::Serialize;
@@ -80,9 +82,9 @@ pub async fn retry(pipeline: &Pipeline, lake: &Path, watch: Arc<Watch>) -> Resul
     let (lake, config, owner) = (lake.to_owned(), pipeline.sink.clone(), pipeline.name.clone());
     let portion_rows = pipeline.commit.rows;
     blocking(move || {
-        let table = format!("{}{REJECTED_SUFFIX}", config.table);
+        let rejected = format!("{}{REJECTED_SUFFIX}", config.table);
         // Before the sink is opened, which would make a table.
-        lake::table(&lake, &table)?;
+        lake::table(&lake, &rejected)?;
         let sink = match puddle_sink::open(&lake, &config, transform.output_schema(), &owner) {
             Err(puddle_sink::Error::Locked { table, holder }) => {
                 return Err(Error::Running { table, holder });
@@ -90,10 +92,11 @@ pub async fn retry(pipeline: &Pipeline, lake: &Path, watch: Arc<Watch>) -> Resul
             sink => sink?,
         };
         let outcome = Outcome { pipeline: owner, table: config.table, ..Outcome::default() };
-        let again =
-            Again { sink, decoder, transform, portion_rows, watch, outcome, reasons: BTreeSet::new() };
         // With the table open, so that no other writer of a table with one can come between.
-        again.run(lake::table(&lake, &table)?.files)
+        let files = lake::table(&lake, &rejected)?.files;
+        let reasons = BTreeSet::new();
+        let again = Again { sink, decoder, transform, lake, rejected, portion_rows, watch, outcome, reasons };
+        again.run(files)
     })
     .await
 }
@@ -102,6 +105,9 @@ struct Again {
     sink: Box<dyn Sink>,
     decoder: Decoder,
     transform: Transform,
+    lake: PathBuf,
+    /// The name of the table of rejected records.
+    rejected: String,
     portion_rows: u64,
     watch: Arc<Watch>,
     outcome: Outcome,
@@ -111,8 +117,7 @@ struct Again {
 /// What the next commit will cover.
 #[derive(Default)]
 struct Portion {
-    files: usize,
-    rows: u64,
+    files: Vec<TableFile>,
     retried: BTreeMap<TopicPartition, Retried>,
 }
 
@@ -125,7 +130,7 @@ struct Tried {
 }
 
 impl Again {
-    fn run(mut self, files: Vec<lake::TableFile>) -> Result<Outcome, Error> {
+    fn run(mut self, files: Vec<TableFile>) -> Result<Outcome, Error> {
         self.watch.whole.store(files.iter().map(|file| file.rows).sum(), Ordering::Relaxed);
         let result = self.all(files);
         if result.is_err() {
@@ -138,35 +143,69 @@ impl Again {
         result.map(|()| self.outcome)
     }
 
-    fn all(&mut self, files: Vec<lake::TableFile>) -> Result<(), Error> {
-        let mut portion = Portion::default();
-        for file in files {
-            if self.watch.stop.load(Ordering::Relaxed) {
-                self.outcome.left += file.rows;
-                continue;
+    fn all(&mut self, files: Vec<TableFile>) -> Result<(), Error> {
+        let mut left = VecDeque::from(files);
+        while !left.is_empty() && !self.watch.stop.load(Ordering::Relaxed) {
+            let mut portion = Portion::default();
+            match self.portion(&mut left, &mut portion) {
+                Ok(()) => {}
+                // Another retry was faster with one of the files, which a table with several writers allows.
+                Err(error) if is_taken(&error) => self.begin_anew(portion, &mut left, error)?,
+                Err(error) => return Err(error),
             }
+        }
+        self.outcome.left = left.iter().map(|file| file.rows).sum();
+        Ok(())
+    }
+
+    /// Runs as many files again as one commit takes, and commits them.
+    fn portion(&mut self, left: &mut VecDeque<TableFile>, portion: &mut Portion) -> Result<(), Error> {
+        let mut rows = 0;
+        while rows < self.portion_rows && portion.files.len() < PORTION_FILES {
+            if self.watch.stop.load(Ordering::Relaxed) {
+                break;
+            }
+            let Some(file) = left.pop_front() else { break };
+            portion.files.push(file.clone());
             if self.comes_back(&file.path)? {
                 self.sink.retry(std::slice::from_ref(&file.path))?;
                 for chunk in Chunks::open(&file.path)? {
                     for tried in self.attempt(&chunk?)? {
-                        self.write(tried, &mut portion)?;
+                        self.write(tried, portion)?;
                     }
                 }
-                portion.files += 1;
-                portion.rows += file.rows;
-                if portion.files == PORTION_FILES || portion.rows >= self.portion_rows {
-                    self.commit(std::mem::take(&mut portion))?;
-                }
+                rows += file.rows;
             } else {
+                portion.files.pop();
                 self.outcome.records += file.rows;
                 self.outcome.rejected += file.rows;
             }
             self.watch.done.fetch_add(file.rows, Ordering::Relaxed);
         }
-        if portion.files > 0 {
-            self.commit(portion)?;
+        if portion.files.is_empty() { Ok(()) } else { self.commit(&portion.retried) }
+    }
+
+    /// Throws a portion away and puts back those of its files that are still there, and may be run again with the rest.
+    fn begin_anew(
+        &mut self,
+        portion: Portion,
+        left: &mut VecDeque<TableFile>,
+        error: Error,
+    ) -> Result<(), Error> {
+        let before = left.len() + portion.files.len();
+        self.sink.abort()?;
+        self.sink.reload()?;
+        let there = lake::table(&self.lake, &self.rejected)?.files;
+        let there: HashSet<PathBuf> = there.into_iter().map(|file| file.path).collect();
+        for file in portion.files.into_iter().rev() {
+            left.push_front(file);
         }
-        Ok(())
+        left.retain(|file| there.contains(&file.path));
+        let rows: u64 = left.iter().map(|file| file.rows).sum();
+        let whole = self.watch.whole.load(Ordering::Relaxed);
+        self.watch.done.store(whole.saturating_sub(rows), Ordering::Relaxed);
+        // Nothing was taken after all: it would be the same again.
+        if left.len() < before { Ok(()) } else { Err(error) }
     }
 
     /// Whether any record of a file fits now. It is known at the first that does, usually at once.
@@ -249,11 +288,11 @@ impl Again {
         Ok(())
     }
 
-    fn commit(&mut self, portion: Portion) -> Result<(), Error> {
-        let count = |pick: fn(&Retried) -> u64| portion.retried.values().map(pick).sum::<u64>();
+    fn commit(&mut self, retried: &BTreeMap<TopicPartition, Retried>) -> Result<(), Error> {
+        let count = |pick: fn(&Retried) -> u64| retried.values().map(pick).sum::<u64>();
         let (records, written) = (count(|again| again.records), count(|again| again.written));
         let (filtered, rejected) = (count(|again| again.filtered), count(|again| again.rejected));
-        self.sink.commit(Epoch { retried: portion.retried, ..Epoch::default() })?;
+        self.sink.commit(Epoch { retried: retried.clone(), ..Epoch::default() })?;
         self.outcome.records += records;
         self.outcome.written += written;
         self.outcome.filtered += filtered;
@@ -273,5 +312,14 @@ impl Again {
                 self.reasons.insert(reason.to_owned());
             }
         }
+    }
+}
+
+/// Whether a file of rejected records was run again by another.
+fn is_taken(error: &Error) -> bool {
+    match error {
+        Error::Sink(error) => matches!(error, puddle_sink::Error::NotRejected { .. }),
+        Error::Read { source, .. } => source.kind() == ErrorKind::NotFound,
+        _ => false,
     }
 }
