@@ -102,7 +102,7 @@ fn the_log_entrys_answer_is_lost() {
     }
 }
 
-/// Fault matrix 1. Fault matrix 2. Fault matrix 3. Fault matrix 4. Fault matrix 5.
+/// Fault matrix 1 to 5.
 #[test]
 fn a_crash_at_any_operation() {
     for (number, operation) in operations().iter().enumerate() {

@@ -13,7 +13,7 @@ use common::job::{
 use common::{assert_exact, feed, files};
 use puddle_sink::{Error, Sink, lake};
 
-/// Fault matrix 29. Fault matrix 30.
+/// Fault matrix 29, 30.
 #[test]
 fn a_disk_that_is_full_from_any_operation_on_is_told_and_is_gone_on_with_when_there_is_room() {
     let all = operations();
@@ -115,7 +115,7 @@ fn job_from_progress(lake: &std::path::Path, faults: &Faults) -> Result<(), Erro
     feed(&mut sink, END)
 }
 
-/// Fault matrix 6. Fault matrix 29. Fault matrix 31. Fault matrix 32.
+/// Fault matrix 6, 29, 31, 32.
 #[test]
 fn an_error_at_any_operation() {
     for (number, operation) in operations().iter().enumerate() {

@@ -32,6 +32,7 @@ cases![
     catches_up_and_resumes,
     follows_what_arrives_while_it_runs,
     goes_on_after_being_cut_off_at_any_point,
+    goes_by_the_table_whatever_the_group_says,
     stops_when_the_topic_was_made_again,
     stops_when_the_topic_is_made_again_while_it_runs,
     reads_several_topics_into_one_table,

@@ -9,7 +9,9 @@ use puddle_pipeline::metrics::Metrics;
 use puddle_pipeline::verify::{Depth, Report, verify};
 use puddle_pipeline::{Error, Gaps, Pipeline, RunOptions, Summary, Targets, ask, lag, run};
 use puddle_testkit::{Record, consume_all, flights, produce, topics, unique};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::{ClientConfig, TopicPartitionList};
 use tokio::sync::watch;
 
 /// A pipeline with a lake of its own.
@@ -229,6 +231,38 @@ pub(crate) fn goes_on_after_being_cut_off_at_any_point(brokers: &str) {
     bench.catch_up().unwrap();
     assert_eq!(sum(&bench.lake()), plain_sum(&records));
     bench.assert_exact(6_000);
+}
+
+/// Fault matrix 8.
+pub(crate) fn goes_by_the_table_whatever_the_group_says(brokers: &str) {
+    let topic = topic(brokers, 2);
+    let mut bench = Bench::new(brokers, std::slice::from_ref(&topic), "rows = 500");
+    let records = flights(4_000, 8);
+    // Its own offsets; none, as a kill before they were ever committed leaves it; those of long ago; ones too far on.
+    for (part, hint) in records.chunks(1_000).zip([None, None, Some(0), Some(1_000_000)]) {
+        if part != &records[..1_000] {
+            let group = unique("group");
+            if let Some(offset) = hint {
+                commit_offsets(brokers, &group, &topic, offset);
+            }
+            bench = bench.set(&[&format!("ingest.group={group}")]);
+        }
+        produce(brokers, &topic, part.iter().cloned());
+        assert_eq!(bench.catch_up().unwrap().records, 1_000, "with the hint {hint:?}");
+    }
+    assert_eq!(sum(&bench.lake()), plain_sum(&records));
+    bench.assert_exact(4_000);
+}
+
+/// Commits this offset for two partitions of a topic, in the name of a group without members.
+fn commit_offsets(brokers: &str, group: &str, topic: &str, offset: i64) {
+    let consumer: BaseConsumer =
+        ClientConfig::new().set("bootstrap.servers", brokers).set("group.id", group).create().unwrap();
+    let mut offsets = TopicPartitionList::new();
+    for partition in 0..2 {
+        offsets.add_partition_offset(topic, partition, rdkafka::Offset::Offset(offset)).unwrap();
+    }
+    consumer.commit(&offsets, CommitMode::Sync).unwrap();
 }
 
 /// Fault matrix 15.

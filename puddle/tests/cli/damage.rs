@@ -68,7 +68,7 @@ fn check(ended: &Ended, says: &Says, path: &Path) {
     }
 }
 
-/// Fault matrix 35-36.
+/// Fault matrix 35, 36.
 #[test]
 fn a_flipped_bit_in_any_file_of_a_lake_is_named_and_never_silently_wrong() {
     let sandbox = long_table();
