@@ -1,9 +1,13 @@
-"""Reads the tables of a chaos run by scanning their folders, without Puddle and without its log.
+"""Reads the tables of a chaos run as other people's tools do, without Puddle.
 
-Each line on stdin is a question: `scan` or `plant`, the lake, and the file for the answer, separated by tabs.
+Each line on stdin is a question, the lake, and the file for the answer, separated by tabs.
 
-scan   every row of both tables, as JSON lines; bytes as hexadecimal digits
-plant  damages the table, to show that the checks see it: one row is doubled into a file of its own, another removed
+scan         every row of a Parquet table and its rejected table, by scanning their folders without the log, as JSON
+             lines; bytes as hexadecimal digits
+scan-delta   the same of a Delta table, by its Delta log
+plant        damages a Parquet table, to show that the checks see it: one row is doubled into a file of its own,
+             another removed
+plant-delta  the same of a Delta table, with a version of its log that makes the damage part of the table
 """
 
 import json
@@ -14,15 +18,26 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
+from deltalake import DeltaTable, write_deltalake
 
 BUCKETS = ds.partitioning(pa.schema([("bucket", pa.int64())]), flavor="hive")
 
 
+def rejected(lake: Path) -> list[dict]:
+    folder = lake / "chaos.rejected"
+    if not folder.is_dir():
+        return []
+    columns = ["_partition", "_offset", "_value", "_reason"]
+    return ds.dataset(folder, format="parquet").to_table(columns=columns).to_pylist()
+
+
 def scan(lake: Path) -> list[dict]:
     rows = ds.dataset(lake / "chaos", format="parquet", partitioning=BUCKETS).to_table().to_pylist()
-    columns = ["_partition", "_offset", "_value", "_reason"]
-    rows += ds.dataset(lake / "chaos.rejected", format="parquet").to_table(columns=columns).to_pylist()
-    return rows
+    return rows + rejected(lake)
+
+
+def scan_delta(lake: Path) -> list[dict]:
+    return DeltaTable(lake / "chaos").to_pyarrow_table().to_pylist() + rejected(lake)
 
 
 def plant(lake: Path) -> list[dict]:
@@ -33,10 +48,22 @@ def plant(lake: Path) -> list[dict]:
     return []
 
 
+def plant_delta(lake: Path) -> list[dict]:
+    table = DeltaTable(lake / "chaos")
+    rows = table.to_pyarrow_table()
+    one, other = rows.slice(0, 1), rows.slice(1, 1)
+    write_deltalake(table, one, mode="append")
+    DeltaTable(lake / "chaos").delete(f"id = {other['id'][0].as_py()}")
+    return []
+
+
+QUESTIONS = {"scan": scan, "scan-delta": scan_delta, "plant": plant, "plant-delta": plant_delta}
+
+
 def main() -> None:
     for line in sys.stdin:
         question, lake, answer = line.rstrip("\n").split("\t")
-        rows = {"scan": scan, "plant": plant}[question](Path(lake))
+        rows = QUESTIONS[question](Path(lake))
         part = answer + ".part"
         with open(part, "w", encoding="utf-8") as file:
             for row in rows:

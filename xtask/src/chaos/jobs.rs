@@ -32,7 +32,8 @@ pub(super) struct Jobs<'a> {
     pub(super) binary: &'a Path,
     /// The broker of all tables; without it each has an embedded one.
     pub(super) kafka: Option<&'a Apache>,
-    pub(super) can_scan: bool,
+    /// The Python that scans, if there is one.
+    pub(super) python: Option<&'a Path>,
     /// Whether there can be disks that are filled.
     pub(super) can_fill: bool,
 }
@@ -68,7 +69,7 @@ impl Jobs<'_> {
     ) -> anyhow::Result<()> {
         let own = self.folder.join(format!("job-{job}"));
         std::fs::create_dir(&own)?;
-        let mut scanner = if self.can_scan { Some(Scanner::start(&own)?) } else { None };
+        let mut scanner = self.python.map(|python| Scanner::start(python, &own)).transpose()?;
         let end = self.args.first + self.args.trials;
         loop {
             let begin = next.fetch_add(TRIALS_OF_A_TABLE, Ordering::Relaxed);
@@ -158,7 +159,7 @@ impl Jobs<'_> {
 
 /// Damages a good table, and fails unless each check finds what it can.
 fn find_planted(table: &mut Table<'_>, scanner: &mut Scanner) -> anyhow::Result<()> {
-    scanner.plant(&table.lake())?;
+    scanner.plant(table.kind(), &table.lake())?;
     let findings = table.check(Some(scanner))?;
     ensure!(
         (findings.lost, findings.doubled) == (1, 1),

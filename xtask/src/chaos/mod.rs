@@ -134,11 +134,14 @@ pub(crate) fn chaos(args: Args) -> anyhow::Result<()> {
         BrokerKind::Embedded => None,
         BrokerKind::Apache => Some(Apache::start()?.map_err(anyhow::Error::msg)?),
     };
-    let can_scan = python::available();
-    if let Err(missing) = can_scan {
-        eprintln!("**** WITHOUT the independent scan: {missing}");
-        ensure!(!args.plant, "planted damage is made by Python");
-    }
+    let python = match python::available() {
+        Ok(()) => Some(python::interpreter()?),
+        Err(missing) => {
+            eprintln!("**** WITHOUT the independent scan: {missing}");
+            ensure!(!args.plant, "planted damage is made by Python");
+            None
+        }
+    };
     let can_fill = SmallDisk::try_out(folder.path());
     if let Err(error) = &can_fill {
         eprintln!("**** WITHOUT full disks: {error:#}");
@@ -150,7 +153,7 @@ pub(crate) fn chaos(args: Args) -> anyhow::Result<()> {
         folder: folder.path(),
         binary: &binary,
         kafka: kafka.as_ref(),
-        can_scan: can_scan.is_ok(),
+        python: python.as_deref(),
         can_fill: can_fill.is_ok(),
     };
     let (report, kept) = jobs.run()?;

@@ -1,5 +1,5 @@
-//! Two readers of the same tables: `puddle query`, which reads through the log, and pyarrow, which knows nothing of
-//! it and scans the folders as other people's tools do.
+//! Two readers of the same tables: `puddle query`, and other people's tools: pyarrow, which scans the folders of a
+//! Parquet table and knows nothing of its log, and `deltalake`, which reads the log of a Delta table.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -8,6 +8,7 @@ use std::process::{ChildStdin, Command, Stdio};
 use anyhow::Context;
 use serde_json::Value;
 
+use super::TableKind;
 use super::process::{Process, output, until};
 use crate::python;
 
@@ -32,23 +33,30 @@ pub(super) struct Scanner {
 
 impl Scanner {
     /// Starts it; it keeps its log and its answers in `folder`, which must be there.
-    pub(super) fn start(folder: &Path) -> anyhow::Result<Self> {
-        let python = python::interpreter()?;
-        let mut command = python::script(&python, "xtask/tests/chaos.py");
+    pub(super) fn start(python: &Path, folder: &Path) -> anyhow::Result<Self> {
+        let mut command = python::script(python, "xtask/tests/chaos.py");
         let log = folder.join("scanner.log");
         let mut process = Process::start("the scanner", command.stdin(Stdio::piped()), &log, None)?;
         let questions = process.stdin().context("stdin is piped")?;
         Ok(Self { process, questions, answer: folder.join("answer.ndjson") })
     }
 
-    /// The rows of both tables, as a scan of their folders sees them.
-    pub(super) fn rows(&mut self, lake: &Path) -> anyhow::Result<Vec<Value>> {
-        lines(&self.ask("scan", lake)?)
+    /// The rows of both tables, as a reader of such tables sees them.
+    pub(super) fn rows(&mut self, kind: TableKind, lake: &Path) -> anyhow::Result<Vec<Value>> {
+        let question = match kind {
+            TableKind::Parquet => "scan",
+            TableKind::Delta => "scan-delta",
+        };
+        lines(&self.ask(question, lake)?)
     }
 
     /// Damages the table: one row is in a second file too, and another one is in none.
-    pub(super) fn plant(&mut self, lake: &Path) -> anyhow::Result<()> {
-        self.ask("plant", lake).map(drop)
+    pub(super) fn plant(&mut self, kind: TableKind, lake: &Path) -> anyhow::Result<()> {
+        let request = match kind {
+            TableKind::Parquet => "plant",
+            TableKind::Delta => "plant-delta",
+        };
+        self.ask(request, lake).map(drop)
     }
 
     fn ask(&mut self, what: &str, lake: &Path) -> anyhow::Result<String> {

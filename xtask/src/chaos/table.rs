@@ -121,7 +121,7 @@ impl<'a> Table<'a> {
         }
         findings.merge(compare("puddle query", &self.known, &self.query("queried.txt")?));
         if let Some(scanner) = scanner {
-            findings.merge(compare("scan", &self.known, &scanner.rows(&self.lake())?));
+            findings.merge(compare("scan", &self.known, &scanner.rows(self.kind, &self.lake())?));
         }
         Ok(findings)
     }
