@@ -385,4 +385,17 @@ mod tests {
         let changed = settings.or("socket.timeout.ms", "7000").config("127.0.0.1:1").unwrap();
         assert_eq!(changed.get("socket.timeout.ms"), Some("7000"));
     }
+
+    /// Fault matrix 47.
+    #[test]
+    fn a_value_that_librdkafka_does_not_accept_is_not_shown() {
+        for key in ["session.timeout.ms", "broker.address.family", "sasl.jaas.config"] {
+            let config = ClientSettings::default().or(key, "hunter2").config("127.0.0.1:1").unwrap();
+            let Err(error) = create::<_, BaseConsumer<Context>>(&config, Context::default()) else {
+                panic!("{key} was accepted")
+            };
+            let text = error.to_string();
+            assert!(error.is_usage() && text.contains(key) && !text.contains("hunter2"), "{text}");
+        }
+    }
 }

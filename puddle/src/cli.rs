@@ -288,3 +288,18 @@ pub(crate) struct Doctor {
     #[arg(long)]
     pub(crate) json: bool,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Fault matrix 49.
+    #[test]
+    fn nothing_listens_beyond_loopback_unless_told() {
+        let parse = |args: &[&str]| Cli::try_parse_from(args).unwrap().command;
+        let Command::Broker(broker) = parse(&["puddle", "broker"]) else { panic!("another command") };
+        assert!(broker.listen.ip().is_loopback(), "{}", broker.listen);
+        let Command::Run(run) = parse(&["puddle", "run", "flights"]) else { panic!("another command") };
+        assert!(run.metrics.is_none(), "{:?}", run.metrics);
+    }
+}

@@ -1,6 +1,8 @@
 //! What bad input gets: one clear error, exit code 1 or 2, nothing left half-written.
 
-use std::net::TcpListener;
+use std::time::{Duration, Instant};
+
+use puddle_testkit::Proxy;
 
 use crate::sandbox::{Sandbox, command, run};
 
@@ -24,13 +26,18 @@ fn a_missing_topic_is_named_with_the_nearest() {
     assert!(!sandbox.path("lake").exists());
 }
 
+/// Fault matrix 12.
 #[test]
 fn a_broker_that_cannot_be_reached_is_named() {
     let sandbox = ready();
-    // A port that was free a moment ago.
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let address = format!("127.0.0.1:{port}");
-    sandbox.puddle(&["run", "events", "--brokers", &address]).fails(1, &[&address]);
+    let nobody = Proxy::start(12);
+    let begun = Instant::now();
+    sandbox
+        .puddle(&["run", "events", "--brokers", &nobody.brokers()])
+        .fails(1, &[&nobody.brokers(), "puddle broker"]);
+    // It tries more than once, but neither for long nor without a pause.
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    assert!((2..60).contains(&nobody.counts().refused), "{:?}", nobody.counts());
     assert!(!sandbox.path("lake").exists());
 }
 
@@ -107,6 +114,7 @@ fn a_pipeline_that_is_not_there_is_named_with_those_that_are() {
     sandbox.puddle(&["run", "pipelines/evnts"]).fails(2, &["pipelines/evnts", "pipelines/events"]);
 }
 
+/// Fault matrix 47.
 #[test]
 fn a_secret_that_is_not_set_is_named_and_one_that_is_set_is_never_shown() {
     let sandbox = ready();

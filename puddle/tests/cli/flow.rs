@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Stdio};
 
-use crate::sandbox::{Sandbox, command, json};
+use crate::sandbox::{Sandbox, command, get, json};
 
 const EVENTS: &str = r#"{"id": 1, "who": {"name": "Ann", "tags": ["a", "b"]}, "at": "2013-01-01T10:00:00Z", "n": 1.5}
 {"id": 2, "who": {"name": "Bo", "tags": []}, "at": "2013-01-02T10:00:00Z", "n": 2}
@@ -154,15 +154,6 @@ fn metrics_are_served_while_it_runs_and_a_signal_ends_it_cleanly() {
     assert!(child.wait().unwrap().success());
     rest.join().unwrap();
     assert_eq!(json(&out)["written"], 2);
-}
-
-fn get(address: &str) -> String {
-    use std::io::Write;
-    let mut stream = std::net::TcpStream::connect(address).unwrap();
-    write!(stream, "GET /metrics HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").unwrap();
-    let mut page = String::new();
-    stream.read_to_string(&mut page).unwrap();
-    page
 }
 
 /// A sandbox with 100 records, and a run that has committed them and goes on.
