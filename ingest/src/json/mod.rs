@@ -25,6 +25,7 @@
 //! - **timestamp** takes an RFC 3339 string, in which an offset (`Z`, `+01:00`) must stand and digits beyond
 //!   microseconds are cut off, or integer milliseconds since 1970 within the years -262143 to 262142, which are those
 //!   that calendar functions compute with.
+//! - **The record's own timestamp** lies within the same years, or the record is rejected, without it.
 //! - **date** takes `YYYY-MM-DD`.
 //! - **json** takes anything that nests no deeper than other readers follow ([`MAX_JSON_DEPTH`]), and keeps its text
 //!   as it stands, without the whitespace around it. What is inside is not looked at: duplicates, numbers of any size.
@@ -123,7 +124,9 @@ impl Decoder {
                 }
                 Err(problem) => {
                     self.record.truncate(origin.len());
-                    rejected.push(&record, &problem.to_string());
+                    // No reader of the table could make a date of such a timestamp.
+                    let timestamp_ms = record.timestamp_ms.filter(|millis| scalar::in_calendar(*millis));
+                    rejected.push(&RawRecord { timestamp_ms, ..record }, &problem.to_string());
                 }
             }
         }
@@ -141,6 +144,9 @@ impl Decoder {
 
     /// Appends the record's fields to the columns, which hold so many rows; on an error they are left in any state.
     fn decode_record(&mut self, record: &RawRecord<'_>, rows: usize) -> Result<(), Problem> {
+        if let Some(beyond) = record.timestamp_ms.filter(|millis| !scalar::in_calendar(*millis)) {
+            return Err(Problem::beyond_calendar(beyond));
+        }
         let value = record.value.ok_or_else(|| Problem::new("tombstone: the record has no value"))?;
         if value.is_empty() {
             return Err(Problem::new("empty value"));

@@ -60,6 +60,11 @@ impl Problem {
         Self { what: what.into(), path: Vec::new() }
     }
 
+    pub(super) fn beyond_calendar(millis: i64) -> Self {
+        let what = format!("the record's timestamp is {millis} milliseconds since 1970, beyond any calendar");
+        Self { what: what.into(), path: Vec::new() }
+    }
+
     /// For what the reader itself refuses, which names line and column.
     pub(super) fn not_json(error: &serde_json::Error) -> Self {
         Self { what: format!("not JSON: {error}").into(), path: Vec::new() }

@@ -14,7 +14,12 @@ const MAX_MILLIS: i64 = DateTime::<Utc>::MAX_UTC.timestamp_millis();
 
 /// Microseconds since 1970 of milliseconds since 1970; `None` beyond the calendar.
 pub(super) fn micros_of_millis(millis: i64) -> Option<i64> {
-    (MIN_MILLIS..=MAX_MILLIS).contains(&millis).then(|| millis * 1000)
+    in_calendar(millis).then(|| millis * 1000)
+}
+
+/// Whether a time in milliseconds since 1970 is within the calendar.
+pub(super) fn in_calendar(millis: i64) -> bool {
+    (MIN_MILLIS..=MAX_MILLIS).contains(&millis)
 }
 
 /// Microseconds since 1970 of an RFC 3339 timestamp. Digits beyond microseconds are cut off, and a leap second
