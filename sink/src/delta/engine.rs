@@ -11,7 +11,7 @@
 //! writes know of no syncing and cannot be made to fail by a test, which is why none of them is used.
 
 use std::fmt::Write as _;
-use std::io::{self, ErrorKind};
+use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
@@ -50,6 +50,11 @@ pub(crate) fn engine() -> &'static dyn Engine {
     &*ENGINE
 }
 
+/// Refuses a folder that the kernel cannot name.
+pub(crate) fn check_path(root: &Path) -> Result<(), Error> {
+    url(root).map(|_| ())
+}
+
 /// The newest state of the table in a folder; `None` if there is no Delta table.
 pub(crate) fn snapshot(root: &Path) -> Result<Option<SnapshotRef>, Error> {
     if !is_table(root)? {
@@ -59,14 +64,22 @@ pub(crate) fn snapshot(root: &Path) -> Result<Option<SnapshotRef>, Error> {
     snapshot.map(Some).map_err(Error::delta("read", &root.join(LOG)))
 }
 
-/// The newest state of a table of which an older one is known. Costs a look for one file if nothing is new.
+/// The newest state of a table of which an older one is known. Costs a look for two files if nothing is new.
 pub(crate) fn refresh(root: &Path, known: &SnapshotRef) -> Result<SnapshotRef, Error> {
-    let next = version_path(&root.join(LOG), known.version() + 1);
-    if !next.try_exists().map_err(Error::io("look for", &next))? {
+    let log = root.join(LOG);
+    let exists = |number| {
+        let path = version_path(&log, number);
+        path.try_exists().map_err(Error::io("look for", &path))
+    };
+    if exists(known.version() + 1)? {
+        let newer = Snapshot::builder_from(known.clone()).build(engine());
+        return newer.map_err(Error::delta("read", &log));
+    }
+    if exists(known.version())? {
         return Ok(known.clone());
     }
-    let newer = Snapshot::builder_from(known.clone()).build(engine());
-    newer.map_err(Error::delta("read", &root.join(LOG)))
+    // Another tool's clean-up took the known version away, and so perhaps the next one: it must not be taken for free.
+    snapshot(root)?.ok_or_else(|| Error::corrupt(&log, "it is gone, though it was read before"))
 }
 
 /// Whether a folder has a Delta log with anything in it.
@@ -156,12 +169,10 @@ pub(crate) struct LogWriter {
 
 /// The content of `_last_checkpoint`.
 #[derive(Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
 struct LastCheckpoint {
     version: u64,
     /// Actions in the checkpoint.
     size: u64,
-    size_in_bytes: u64,
 }
 
 impl LogWriter {
@@ -205,7 +216,7 @@ impl LogWriter {
         let path = self.log.join(format!("{version:020}.checkpoint.parquet"));
         let temporary = self.temporary(&path);
         self.remove_leftover(&temporary)?;
-        let (size, size_in_bytes) = self.write_checkpoint(snapshot, &path, &temporary)?;
+        let size = self.write_checkpoint(snapshot, &path, &temporary)?;
         self.storage.rename(&temporary, &path).map_err(Error::io("create", &path))?;
         self.sync()?;
         let hint = self.log.join(LAST_CHECKPOINT);
@@ -214,20 +225,15 @@ impl LogWriter {
         if newest.is_some_and(|newest| newest.version >= version) {
             return Ok(());
         }
-        let content = serde_json::to_vec(&LastCheckpoint { version, size, size_in_bytes })
-            .expect("three numbers always serialise");
+        let content =
+            serde_json::to_vec(&LastCheckpoint { version, size }).expect("numbers always serialise");
         let temporary = self.write_temporary(&hint, &content)?;
         self.storage.rename(&temporary, &hint).map_err(Error::io("replace", &hint))?;
         self.sync()
     }
 
-    /// Writes and syncs the checkpoint's content; its actions and its size.
-    fn write_checkpoint(
-        &self,
-        snapshot: &SnapshotRef,
-        path: &Path,
-        temporary: &Path,
-    ) -> Result<(u64, u64), Error> {
+    /// Writes and syncs the checkpoint's content; how many actions it has.
+    fn write_checkpoint(&self, snapshot: &SnapshotRef, path: &Path, temporary: &Path) -> Result<u64, Error> {
         let kernel = |error| Error::delta("write", path)(error);
         let checkpoint = snapshot.clone().create_checkpoint_writer(engine()).map_err(kernel)?;
         let mut writer: Option<ArrowWriter<Box<dyn WriteFile>>> = None;
@@ -253,14 +259,10 @@ impl LogWriter {
             };
             writer.write(&rows).map_err(|error| Error::parquet(path, error))?;
         }
-        let Some(mut writer) = writer else {
-            return Err(Error::corrupt(&self.log, "it has no action at all"));
-        };
-        writer.finish().map_err(|error| Error::parquet(path, error))?;
-        let bytes = writer.bytes_written() as u64;
+        let writer = writer.ok_or_else(|| Error::corrupt(&self.log, "it has no action at all"))?;
         let mut file = writer.into_inner().map_err(|error| Error::parquet(path, error))?;
         file.sync().map_err(Error::sync(temporary))?;
-        Ok((actions, bytes))
+        Ok(actions)
     }
 
     fn write_temporary(&self, path: &Path, content: &[u8]) -> Result<PathBuf, Error> {
@@ -330,13 +332,16 @@ impl Error {
 /// A table's folder as the URL that the kernel asks for.
 fn url(root: &Path) -> Result<String, Error> {
     let absolute = std::path::absolute(root).map_err(Error::io("find", root))?;
-    if absolute.to_str().is_none() {
-        return Err(Error::io("open", root)(io::Error::new(
-            ErrorKind::InvalidFilename,
-            "a Delta table's path must be UTF-8",
-        )));
+    let bytes = absolute.as_os_str().as_bytes();
+    // The kernel takes what it finds in a folder for encoded, and would look for another name.
+    if absolute.to_str().is_none() || bytes.contains(&b'%') {
+        let reason = format!(
+            "the path of a Delta table must be UTF-8 without '%', and {} is not: choose another lake",
+            absolute.display()
+        );
+        return Err(Error::Config { key: "kind", reason });
     }
-    Ok(format!("file://{}/", percent_encode(absolute.as_os_str().as_bytes())))
+    Ok(format!("file://{}/", percent_encode(bytes)))
 }
 
 /// Encodes all but what RFC 3986 reserves for nothing, `/`, and the `=` of partition folders.

@@ -95,14 +95,17 @@ impl DeltaSink {
     /// What follows from a commit: its rejected records are put in place, and a checkpoint is written if one is due.
     pub(super) fn conclude(&mut self, stamp: &Stamp) -> Result<(), Error> {
         let Some(state) = &self.state else { return Ok(()) };
-        self.placer().conclude(stamp, state)?;
+        self.placer().conclude(stamp)?;
         let checkpoint = state.snapshot.log_segment().checkpoint_version.unwrap_or(0);
         if state.version() < checkpoint + CHECKPOINT_EVERY {
             return Ok(());
         }
         match self.log.checkpoint(&state.snapshot).and_then(|()| snapshot(&self.layout.root())) {
-            // Read anew, so that it begins at the checkpoint.
-            Ok(newest) => self.advance(newest).map(|_| ()),
+            Ok(newest) => {
+                // Read anew, so that it begins at the checkpoint; and so does the search for rejected records.
+                self.advance(newest)?;
+                self.state.as_ref().map_or(Ok(()), |state| self.placer().roll_forward(state))
+            }
             Err(error) => {
                 tracing::warn!(
                     table = self.layout.table,

@@ -8,7 +8,7 @@
 //!
 //! The Delta commit decides; the files are renamed into place after it, by their writer or, if that is gone or slow, by
 //! any other that opens or reloads the table. Two may be at it at once: a rename takes place once, and whoever comes
-//! second finds the file in place.
+//! second finds the file in place. The mark is set whenever all has been looked at: at an open, and with each checkpoint.
 
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
@@ -24,9 +24,6 @@ use crate::parquet::file::holds;
 use crate::parquet::layout::Layout;
 use crate::parquet::log::{DataFile, seal, unseal};
 use crate::storage::{Storage, create_dirs, read, write_synced};
-
-/// Versions between two marks that a writer sets on its way; a mark that is older only means more to look at.
-const MARK_EVERY: u64 = 100;
 
 /// The content of the mark.
 #[derive(Serialize, Deserialize)]
@@ -56,12 +53,8 @@ impl Placer<'_> {
     }
 
     /// Brings an own commit to its end.
-    pub(super) fn conclude(&self, stamp: &Stamp, state: &State) -> Result<(), Error> {
-        if !stamp.touches_rejected() {
-            return Ok(());
-        }
-        self.place(std::slice::from_ref(stamp), false)?;
-        if stamp.commit.epoch >= self.marked() + MARK_EVERY { self.roll_forward(state) } else { Ok(()) }
+    pub(super) fn conclude(&self, stamp: &Stamp) -> Result<(), Error> {
+        if stamp.touches_rejected() { self.place(std::slice::from_ref(stamp), false) } else { Ok(()) }
     }
 
     /// Puts the files of commits in place, and takes away those that they remove; the removing comes last, so that
@@ -83,7 +76,7 @@ impl Placer<'_> {
                 }
                 self.place_one(stamp, file, &source, &destination, verify)?;
                 folders.extend(destination.parent().map(Path::to_owned));
-                folders.extend(source.parent().filter(|folder| folder.exists()).map(Path::to_owned));
+                folders.extend(source.parent().map(Path::to_owned));
             }
         }
         // The folders may be there without being durable, and so may the files in them.
@@ -98,7 +91,7 @@ impl Placer<'_> {
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 result => result.map_err(Error::io("remove", path))?,
             }
-            folders.extend(path.parent().filter(|folder| folder.exists()).map(Path::to_owned));
+            folders.extend(path.parent().map(Path::to_owned));
         }
         self.sync_all(&folders)
     }
@@ -184,8 +177,15 @@ impl Placer<'_> {
         self.storage.sync_dir(&folder).map_err(Error::sync(&folder))
     }
 
+    /// Makes the names in folders durable. A folder that is gone, as that of a writer that ended, has none.
     fn sync_all(&self, folders: &BTreeSet<PathBuf>) -> Result<(), Error> {
-        folders.iter().try_for_each(|folder| self.storage.sync_dir(folder).map_err(Error::sync(folder)))
+        for folder in folders {
+            match self.storage.sync_dir(folder) {
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                result => result.map_err(Error::sync(folder))?,
+            }
+        }
+        Ok(())
     }
 
     fn corrupt(&self, version: u64, reason: String) -> Error {

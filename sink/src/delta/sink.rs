@@ -8,7 +8,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use puddle_types::{Offset, Progress, TopicPartition};
 
-use super::engine::{LOG, LogWriter};
+use super::engine::{LOG, LogWriter, check_path};
 use super::rejected::{self, Placer};
 use super::schema;
 use super::staging::{Staging, abandoned};
@@ -72,6 +72,7 @@ impl DeltaSink {
         let found = stored(&schema_found)?;
         schema::check(&found)?;
         let layout = Layout::new(lake, &config.table);
+        check_path(&layout.root())?;
         // A writer checks its settings without a folder to write to.
         let mut form = Form { columns: columns(&found), partition_by: config.partition_by.clone() };
         writers(&storage, &layout, config, found, None)?;
@@ -86,6 +87,7 @@ impl DeltaSink {
         match &state {
             None => refuse_foreign(&*storage, &layout)?,
             Some(state) => {
+                state.check(&layout.root())?;
                 form.columns = accept(state, &config.table, &form, owner)?;
                 // A crash may have come between a version and its folder's sync.
                 log.create_dir(lake)?;

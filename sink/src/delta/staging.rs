@@ -80,7 +80,12 @@ impl Drop for Staging {
 /// The folders whose writers have ended, locked until dropped. What the log says of them must be read after this.
 pub(super) fn abandoned(layout: &Layout) -> Result<Vec<Abandoned>, Error> {
     let mut found = Vec::new();
-    for id in names(&layout.staging())? {
+    // A writer may have ended between making its lock's file and its folder.
+    let mut ids = names(&layout.staging())?;
+    ids.extend(names(&layout.writers())?);
+    ids.sort_unstable();
+    ids.dedup();
+    for id in ids {
         if let Some(lock) = Locked::take(&layout.writers().join(&id))? {
             found.push(Abandoned { dir: layout.staging().join(&id), lock });
         }
@@ -92,7 +97,7 @@ impl Abandoned {
     /// Removes the folder with all that is in it.
     pub(super) fn sweep(self, storage: &dyn Storage) -> Result<(), Error> {
         match publish::sweep(storage, &self.dir) {
-            // Another swept it, and let go of the lock, after this one saw the folder.
+            // There never was one, or another swept it after this one saw it.
             Err(Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {}
             result => result?,
         }

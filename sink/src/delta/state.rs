@@ -6,6 +6,7 @@ use std::path::Path;
 use delta_kernel::snapshot::SnapshotRef;
 use puddle_types::{Position, Progress, TopicPartition};
 
+use super::CHECKPOINT_EVERY;
 use super::engine::{self, LOG};
 use super::schema::{OWNER, to_arrow};
 use super::version::{self, Mark, REJECTED_DOMAIN, Rejected, Stamp};
@@ -29,8 +30,12 @@ pub(super) struct State {
 impl State {
     /// Reads the newest version; `None` if there is no table. A table that Puddle did not make is refused.
     pub(super) fn load(root: &Path) -> Result<Option<Self>, Error> {
-        let Some(snapshot) = engine::snapshot(root)? else { return Ok(None) };
         let log = root.join(LOG);
+        let Some(snapshot) = engine::snapshot(root).map_err(|error| blame(&log, error))? else {
+            return Ok(None);
+        };
+        // A version that is cut short would be passed over without a word: its records would be read once more.
+        version::read(&log, snapshot.version())?;
         let domains =
             snapshot.get_all_domain_metadata(engine::engine()).map_err(Error::delta("read", &log))?;
         let (owner, table, form) = pinned(root, &snapshot)?;
@@ -41,6 +46,14 @@ impl State {
                 .map_err(|reason| Error::corrupt(&log, reason))?;
         }
         Ok(Some(state))
+    }
+
+    /// Checks every version that was read, and not just the newest.
+    pub(super) fn check(&self, root: &Path) -> Result<(), Error> {
+        let log = root.join(LOG);
+        let checkpoint = self.snapshot.log_segment().checkpoint_version;
+        (checkpoint.map_or(0, |version| version + 1)..self.version())
+            .try_for_each(|number| version::read(&log, number).map(|_| ()))
     }
 
     pub(super) fn version(&self) -> u64 {
@@ -99,4 +112,16 @@ fn pinned(root: &Path, snapshot: &SnapshotRef) -> Result<(String, String, Form),
     let schema = to_arrow(&snapshot.schema()).map_err(|reason| Error::corrupt(&root.join(LOG), reason))?;
     let form = Form { columns: columns(&schema), partition_by: metadata.partition_columns().to_vec() };
     Ok((owner.clone(), metadata.id().to_owned(), form))
+}
+
+/// The file at which the kernel failed, if it can be found: its own errors do not name it.
+fn blame(log: &Path, error: Error) -> Error {
+    let Ok(entries) = std::fs::read_dir(log) else { return error };
+    let mut numbers: Vec<u64> = entries
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.strip_suffix(".json")?.parse().ok())
+        .collect();
+    numbers.sort_unstable();
+    // What is older is behind a checkpoint.
+    let newest = numbers.iter().rev().take(2 * CHECKPOINT_EVERY as usize);
+    newest.filter_map(|number| version::read(log, *number).err()).last().unwrap_or(error)
 }

@@ -13,6 +13,7 @@ use std::io::{BufRead as _, BufReader, ErrorKind};
 use std::path::Path;
 
 use puddle_types::{Fingerprint, Offset, TopicPartition};
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 use super::engine::version_path;
@@ -125,6 +126,8 @@ pub(super) fn read(log: &Path, number: u64) -> Result<Option<Version>, Error> {
     struct Action {
         commit_info: Option<Info>,
         domain_metadata: Option<Domain>,
+        add: Option<IgnoredAny>,
+        txn: Option<IgnoredAny>,
     }
     #[derive(Deserialize)]
     struct Info {
@@ -145,7 +148,7 @@ pub(super) fn read(log: &Path, number: u64) -> Result<Option<Version>, Error> {
         file => file.map_err(Error::io("read", &path))?,
     };
     let mut version = Version::default();
-    let mut lines = 0;
+    let (mut lines, mut adds, mut txns) = (0, 0, 0);
     for line in BufReader::new(file).lines() {
         let line = line.map_err(|error| match error.kind() {
             ErrorKind::InvalidData => Error::corrupt(&path, "it is torn or not a version of a Delta log"),
@@ -167,9 +170,17 @@ pub(super) fn read(log: &Path, number: u64) -> Result<Option<Version>, Error> {
         if let Some(domain) = action.domain_metadata {
             version.domains.push((domain.domain, domain.configuration));
         }
+        adds += usize::from(action.add.is_some());
+        txns += usize::from(action.txn.is_some());
     }
     if lines == 0 {
         return Err(Error::corrupt(&path, "it is empty"));
+    }
+    if let Some(Stamp { commit, .. }) = &version.stamp {
+        let files = commit.files.iter().filter(|file| !file.rejected).count();
+        if (adds, txns) != (files, commit.partitions.len()) {
+            return Err(Error::corrupt(&path, "it lost some of its lines"));
+        }
     }
     Ok(Some(version))
 }
