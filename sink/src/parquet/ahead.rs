@@ -142,7 +142,15 @@ fn epoch_of(name: &str, table: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use arrow::datatypes::{DataType, Field, Schema};
+    use puddle_types::TopicPartition;
+
     use super::*;
+    use crate::parquet::ParquetSink;
+    use crate::storage::LocalStorage;
+    use crate::{Epoch, Sink, SinkConfig, Span};
 
     #[test]
     fn a_name_tells_its_epoch() {
@@ -163,12 +171,26 @@ mod tests {
     }
 
     #[test]
-    fn a_look_out_that_takes_long_is_waited_for_at_the_end() {
-        let (sender, receiver) = sync_channel(1);
-        let mut look_out = LookOut { running: Some(receiver), stop: Arc::default() };
-        look_out.wait(Duration::ZERO).unwrap();
-        sender.send(Err(Error::Foreign { path: "t".into() })).unwrap();
-        look_out.end().unwrap_err();
+    fn a_look_out_that_takes_long_is_waited_for_before_the_first_commit() {
+        let lake = tempfile::tempdir().unwrap();
+        let schema = Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, true)]));
+        let storage = Arc::new(LocalStorage { durable: false });
+        let mut sink =
+            ParquetSink::open(lake.path(), &SinkConfig::new("t"), schema, "tests", storage).unwrap();
+        let ((sender, receiver), (go, told)) = (sync_channel(1), sync_channel(1));
+        sink.look_out = LookOut { running: Some(receiver), stop: Arc::default() };
+        sink.look_out.wait(Duration::ZERO).unwrap();
+        let slow = thread::spawn(move || {
+            told.recv().unwrap();
+            sender.send(Err(Error::Foreign { path: "t".into() })).unwrap();
+        });
+        go.send(()).unwrap();
+        let span = Span { from: 0, next: 1, last: None, records: 1, written: 0, filtered: 1, rejected: 0 };
+        let partitions = BTreeMap::from([(TopicPartition::new("t", 0), span)]);
+        let error = sink.commit(Epoch { partitions, ..Epoch::default() }).unwrap_err();
+        assert!(matches!(error, Error::Foreign { .. }), "{error}");
+        assert!(sink.abort().is_err(), "trying again would forget it");
+        slow.join().unwrap();
     }
 
     #[test]

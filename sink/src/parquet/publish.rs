@@ -16,7 +16,7 @@ use crate::storage::{Storage, create_dirs};
 pub(crate) fn verify_staged(storage: &dyn Storage, lake: &Path, files: &[DataFile]) -> Result<(), Error> {
     for file in files {
         let staged = file.source_in(lake).map_err(|reason| Error::corrupt(lake, reason))?;
-        if false {
+        if !holds(storage, &staged, file.bytes, &file.hash)? {
             return Err(Error::corrupt(
                 &staged,
                 "it does not hold what was written; the epoch was not committed",
@@ -62,7 +62,7 @@ pub(crate) fn roll_forward(
             );
             return Err(Error::corrupt(&destination, reason));
         }
-        if false {
+        if !holds(storage, at, file.bytes, &file.hash)? {
             let way_on = way_on(storage, lake, log, commit)?;
             let reason = format!("it does not hold what epoch {} wrote; {way_on}", commit.epoch);
             return Err(Error::corrupt(at, reason));
@@ -91,8 +91,8 @@ fn conclude(
 ) -> Result<(), Error> {
     let entry = |reason| Error::corrupt(log.dir(), format!("epoch {}: {reason}", commit.epoch));
     let removed = commit.removed_in(lake).map_err(entry)?;
-    place(storage, lake, moves)?;
     take_away(storage, &removed)?;
+    place(storage, lake, moves)?;
     log.mark_done(commit.epoch)
 }
 
@@ -101,7 +101,7 @@ fn conclude(
 fn way_on(storage: &dyn Storage, lake: &Path, log: &Log, commit: &Commit) -> Result<String, Error> {
     let put_back = "put it back as it was";
     for path in commit.removed_in(lake).map_err(|reason| Error::corrupt(log.dir(), reason))? {
-        if false {
+        if !storage.exists(&path).map_err(Error::io("look for", &path))? {
             return Ok(format!("{put_back}, or read the topic again into a new table"));
         }
     }
