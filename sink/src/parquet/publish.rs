@@ -91,8 +91,8 @@ fn conclude(
 ) -> Result<(), Error> {
     let entry = |reason| Error::corrupt(log.dir(), format!("epoch {}: {reason}", commit.epoch));
     let removed = commit.removed_in(lake).map_err(entry)?;
-    take_away(storage, &removed)?;
     place(storage, lake, moves)?;
+    take_away(storage, &removed)?;
     log.mark_done(commit.epoch)
 }
 
