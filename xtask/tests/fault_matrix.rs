@@ -28,13 +28,18 @@ fn enter_source(source: &str, rows: &mut Rows) {
     for line in source.lines().map(str::trim_start) {
         if line.starts_with("///") {
             marked.extend(line.split(MARK).skip(1).flat_map(numbers));
-        } else if let Some(rest) = line.strip_prefix("fn ").or_else(|| line.strip_prefix("async fn ")) {
-            let name = rest.split(['(', '<']).next().unwrap_or_default();
+        } else if let Some(name) = function(line) {
             for row in marked.drain(..) {
                 rows.entry(row).or_default().insert(name.to_owned());
             }
         }
     }
+}
+
+/// The name of the function whose first line this is.
+fn function(line: &str) -> Option<&str> {
+    let line = line.strip_prefix("pub(crate) ").or(line.strip_prefix("pub(super) ")).unwrap_or(line);
+    line.strip_prefix("async ").unwrap_or(line).strip_prefix("fn ")?.split(['(', '<']).next()
 }
 
 /// The numbers at the beginning of a text: `7, 8. Words.` and `1 to 6, words.`
