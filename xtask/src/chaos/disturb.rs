@@ -22,6 +22,9 @@ const LOOK: Duration = Duration::from_micros(100);
 /// table already.
 const STRIKE: u32 = 2;
 
+/// How long a run takes at most from saying how it can be stopped to heeding it.
+const HEED: Duration = Duration::from_millis(50);
+
 /// How many looks within commits are spent on finding a certain step.
 const LOOKS: u32 = 12;
 
@@ -144,9 +147,11 @@ fn kill(table: &Table<'_>, plan: &Plan, lake: &Lake) -> anyhow::Result<Vec<Left>
 fn fill(table: &Table<'_>, plan: &Plan, lake: &Lake, replay: Process) -> anyhow::Result<Vec<Left>> {
     let mut random = Random::new(plan.stream, 0);
     let disk = table.disk().context("only a small disk can be filled")?;
-    let filler = disk.fill(random.within(0..100_000))?;
+    // Less than the files of one epoch take.
+    let filler = disk.fill(random.within(0..12_000))?;
     let before = lake.newest();
     let mut run = table.run("run.log")?;
+    run.wait_until_said("is full")?;
     wait_for(table, plan, lake, &mut run)?;
     let mut left = Vec::new();
     if random.percent(50) {
@@ -164,7 +169,9 @@ fn fill(table: &Table<'_>, plan: &Plan, lake: &Lake, replay: Process) -> anyhow:
 
 /// Ends a run: it must still be there, and end well when it is asked to.
 pub(super) fn end(mut run: Process) -> anyhow::Result<()> {
-    run.must_run()?;
+    // Before that, a signal ends it as it ends any program.
+    run.wait_until_said("stop with Ctrl-C")?;
+    sleep(HEED);
     run.signal(Signal::Term)?;
     run.finish()
 }

@@ -15,6 +15,8 @@ pub(super) struct Process {
     child: Child,
     what: &'static str,
     log: PathBuf,
+    /// How long the log was before it began.
+    log_begin: usize,
 }
 
 /// The signals that are sent besides SIGKILL, by their names for `kill`.
@@ -39,9 +41,10 @@ impl Process {
             Some(out) => File::create(out).with_context(|| format!("cannot write {}", out.display()))?,
             None => err.try_clone()?,
         };
+        let log_begin = err.metadata()?.len() as usize;
         let child = command.stdout(out).stderr(err).spawn();
         let child = child.with_context(|| format!("cannot run {}", command.get_program().display()))?;
-        Ok(Self { child, what, log: log.to_owned() })
+        Ok(Self { child, what, log: log.to_owned(), log_begin })
     }
 
     /// kill -9, by the id of this child, which is ours until it is waited for.
@@ -90,6 +93,15 @@ impl Process {
         let status = self.wait()?;
         ensure!(status.success(), "{} ended with {status}: {}", self.what, self.last_words());
         Ok(())
+    }
+
+    /// Waits until it has said something on standard error.
+    pub(super) fn wait_until_said(&mut self, text: &str) -> anyhow::Result<()> {
+        until(&format!("{} to say {text:?}", self.what), || {
+            self.must_run()?;
+            let log = std::fs::read(&self.log).unwrap_or_default();
+            Ok(String::from_utf8_lossy(log.get(self.log_begin..).unwrap_or_default()).contains(text))
+        })
     }
 
     pub(super) fn stdin(&mut self) -> Option<ChildStdin> {
