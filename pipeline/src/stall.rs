@@ -25,6 +25,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Doing {
     Sql,
+    /// Reads the raw values of rejected records again.
+    Reread,
     Write,
     Commit,
 }
@@ -71,6 +73,7 @@ impl fmt::Display for Reason<'_> {
         if let Some((doing, time)) = self.doing.filter(|(_, time)| *time >= BUSY) {
             let what = match doing {
                 Doing::Sql => "the SQL has been at work on one batch",
+                Doing::Reread => "the raw values of rejected records have been read again from the broker",
                 Doing::Write => "rows have been written to the disk",
                 Doing::Commit => "one commit has been waiting for the disk or the broker",
             };
@@ -160,10 +163,19 @@ impl Watch {
 
     /// What the loop does from here to the end of `work`.
     pub(crate) fn during<T>(&self, doing: Doing, work: impl FnOnce() -> T) -> T {
-        self.lock().doing = Some((doing, Instant::now()));
+        self.begin(doing);
         let done = work();
-        self.lock().doing = None;
+        self.end();
         done
+    }
+
+    /// What the loop does from here to [`end`](Self::end).
+    pub(crate) fn begin(&self, doing: Doing) {
+        self.lock().doing = Some((doing, Instant::now()));
+    }
+
+    pub(crate) fn end(&self) {
+        self.lock().doing = None;
     }
 
     /// Something was committed, or nothing waits.

@@ -30,7 +30,10 @@ impl Running<'_> {
             .during(Doing::Sql, || block_in_place(|| self.transform.apply_or_reject(&batch.rows)))?;
         let mut rejected = batch.rejected.clone();
         if !failed.is_empty() {
-            let more = rejected::by_sql(self.pipeline, &self.brokers, &batch, &failed).await?;
+            self.watch.begin(Doing::Reread);
+            let more = rejected::by_sql(self.pipeline, &self.brokers, &batch, &failed).await;
+            self.watch.end();
+            let more = more?;
             rejected = arrow::compute::concat_batches(&rejected.schema(), [&rejected, &more])
                 .expect("both have the schema of rejected records");
         }

@@ -56,7 +56,9 @@ fn a_disk_without_inodes_is_waited_for() {
 #[test]
 fn a_run_that_is_paused_says_so_and_goes_on_with_what_came_meanwhile() {
     let broker = Embedded::start();
-    let bench = Bench::new(&broker.brokers(), 2, &[]);
+    let mut bench = Bench::new(&broker.brokers(), 2, &[]);
+    // Long enough for records to come meanwhile.
+    bench.patience.full_pause = (Duration::from_millis(500), Duration::from_millis(500));
     let disk = Disk::new(Lacks::Room, 0..0);
     let run = bench.follow(&on(&disk, &bench));
     produce(&bench.brokers, &bench.topic, flights(300, 22));
@@ -67,7 +69,10 @@ fn a_run_that_is_paused_says_so_and_goes_on_with_what_came_meanwhile() {
     produce(&bench.brokers, &bench.topic, flights(300, 23));
     until("the run says that it is paused", || run.note().as_deref() == Some("paused: disk full"));
     assert!(run.metrics.render().contains("puddle_paused{pipeline=\"bench\"} 1"));
+    let read = run.metrics.records_read();
     produce(&bench.brokers, &bench.topic, flights(300, 24));
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(run.metrics.records_read(), read, "a run that is paused reads nothing");
 
     disk.make_room();
     until("all is committed", || run.committed() == 900);

@@ -184,25 +184,39 @@ pub(crate) fn members_that_come_and_go_lose_and_double_nothing(brokers: &str) {
     };
     let bench = Bench::new(brokers, 6, &[]);
     let table = Shared::new(&bench);
-    let mut members = vec![bench.follow(&table.arc())];
+    come_and_go(&bench, &table.arc(), changes, pace);
+    table.assert_exact(&bench);
+}
+
+/// Fault matrix 21.
+#[test]
+fn embedded_members_of_a_delta_table_come_and_go_and_lose_and_double_nothing() {
+    let broker = puddle_testkit::Embedded::start();
+    let bench = Bench::new(&broker.brokers(), 6, &["sink.kind=delta"]);
+    come_and_go(&bench, &bench.table(), 10, Duration::from_millis(300));
+    assert_eq!(bench.rows_in_lake(), bench.expected());
+    assert_eq!(bench.problems(), Vec::<String>::new());
+}
+
+/// Starts and stops runs while records come, and in the end lets one catch up.
+fn come_and_go(bench: &Bench, table: &Arc<dyn Table>, changes: u64, pace: Duration) {
+    let mut members = vec![bench.follow(table)];
     let mut random = 7_u64;
     for change in 0..changes {
-        produce(brokers, &bench.topic, flights(50, change));
+        produce(&bench.brokers, &bench.topic, flights(50, change));
         // Any will do that is neither always the oldest nor always the newest.
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let dice = (random >> 33) as usize;
         if members.len() == 1 || (members.len() < 4 && dice.is_multiple_of(2)) {
-            members.push(bench.follow(&table.arc()));
+            members.push(bench.follow(table));
         } else {
             bench.stop(members.swap_remove(dice % members.len())).unwrap();
         }
         // The pace of the changes is what is tested; there is nothing to wait for.
         std::thread::sleep(pace);
     }
-    let last = bench.catch_up(&table.arc());
-    bench.ended(last).unwrap();
+    bench.ended(bench.catch_up(table)).unwrap();
     members.into_iter().for_each(|member| _ = bench.stop(member).unwrap());
-    table.assert_exact(&bench);
 }
 
 /// Fault matrix 22 and 24.
