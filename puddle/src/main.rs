@@ -36,9 +36,10 @@ fn main() -> ExitCode {
 /// Sends traces to standard error: warnings by default, more with each `-v`, or as `RUST_LOG` says.
 fn trace(verbose: u8) {
     let default = match verbose {
-        0 => "warn",
-        1 => "info",
-        2 => "debug",
+        // The Delta library calls errors what Puddle tries again, and tells of every snapshot.
+        0 => "warn,delta_kernel=off",
+        1 => "info,delta_kernel=off",
+        2 => "debug,delta_kernel=info",
         _ => "trace",
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
