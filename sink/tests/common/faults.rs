@@ -44,6 +44,8 @@ struct Shared {
 
 struct State {
     plan: Option<(usize, Fault)>,
+    /// Picks the files and folders whose syncs do nothing, and say they did.
+    ignored: fn(&Path) -> bool,
     operations: Vec<String>,
     cut: bool,
     unsynced: BTreeSet<PathBuf>,
@@ -94,6 +96,11 @@ impl Faults {
         state.cut = false;
     }
 
+    /// From here on, syncs of these files and folders do nothing, and say they did.
+    pub fn ignore_syncs(&self, of: fn(&Path) -> bool) {
+        self.shared.lock().ignored = of;
+    }
+
     pub fn arc(&self) -> Arc<dyn Storage> {
         Arc::new(self.clone())
     }
@@ -132,6 +139,7 @@ impl Faults {
     fn plan(plan: Option<(usize, Fault)>) -> Self {
         let state = State {
             plan,
+            ignored: |_| false,
             operations: Vec::new(),
             cut: false,
             unsynced: BTreeSet::new(),
@@ -287,7 +295,10 @@ impl Storage for Faults {
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         self.shared.whole("sync folder", path, || {
-            self.shared.lock().undo.retain(|undo| undo.dir != path);
+            let mut state = self.shared.lock();
+            if !(state.ignored)(path) {
+                state.undo.retain(|undo| undo.dir != path);
+            }
             Ok(())
         })
     }
@@ -319,7 +330,10 @@ impl WriteFile for FaultyFile {
     fn sync(&mut self) -> io::Result<()> {
         let Self { shared, path, .. } = self;
         shared.whole("sync", path, || {
-            shared.lock().unsynced.remove(path);
+            let mut state = shared.lock();
+            if !(state.ignored)(path) {
+                state.unsynced.remove(path);
+            }
             Ok(())
         })
     }
