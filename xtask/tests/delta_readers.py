@@ -19,8 +19,9 @@ import deltalake
 import duckdb
 import polars as pl
 
-# As in a path, as in a URL, and as in neither: each is a partition's value.
-COUNTRIES = ["France", "a b/c", "50%", "%2e%2e", "x=1&y?z#", "Zürich 東京", "__HIVE_DEFAULT_PARTITION__", None]
+# As in a path, as in a URL, and as in neither: each is a partition's value. (Polars takes them from the path, and so the
+# text that stands for null there for null.)
+COUNTRIES = ["France", "a b/c", "50%", "%2e%2e", "x=1&y?z#", "Zürich 東京", None]
 FIRST, SECOND = 8_000, 2_400
 # Records per second: slow enough for a hundred commits, after which there is a checkpoint.
 RATE = 800
@@ -41,7 +42,7 @@ SCHEMA = {
 
 def record(n: int, with_note: bool) -> dict:
     at = BEGIN + dt.timedelta(seconds=n * 61, microseconds=n)
-    row = {
+    return {
         "id": n,
         "country": COUNTRIES[n % len(COUNTRIES)],
         "at": at,
@@ -49,9 +50,7 @@ def record(n: int, with_note: bool) -> dict:
         "price": None if n % 11 == 0 else n / 7,
         "paid": n % 3 == 0,
         "who": {"name": f"person {n} ü", "tags": [str(n), "b"][: n % 3]},
-        "note": f"note {n}" if with_note and n % 2 else None,
-    }
-    return row
+    } | ({"note": f"note {n}" if n % 2 else None} if with_note else {})
 
 
 def pipeline(folder: Path, with_note: bool) -> None:
@@ -139,19 +138,22 @@ def compare(table: Path, expected: list[dict], when: str) -> None:
         found = sorted(read(table), key=lambda row: row["id"])
         if len(found) != len(expected):
             sys.exit(f"{reader}, {when}: {len(found)} rows, not {len(expected)}")
+        columns = expected[-1].keys()
+        if missing := columns - found[0].keys():
+            sys.exit(f"{reader}, {when}: there is no column {missing}")
         for row, wanted in zip(found, expected):
-            for name in wanted.keys() & row.keys():
-                if row[name] != wanted[name]:
-                    sys.exit(f"{reader}, {when}: {name} of {wanted['id']} is {row[name]!r}, not {wanted[name]!r}")
-            if missing := wanted.keys() - row.keys():
-                sys.exit(f"{reader}, {when}: there is no column {missing}")
+            for name in columns:
+                # Rows from before a column was added have null there.
+                if row[name] != wanted.get(name):
+                    sys.exit(f"{reader}, {when}: {name} of {wanted['id']} is {row[name]!r}, not {wanted.get(name)!r}")
         if len({(row["_partition"], row["_offset"]) for row in found}) != len(expected):
             sys.exit(f"{reader}, {when}: an offset is there twice")
     print(f"{when}: {len(expected)} rows, equal to all")
 
 
 def main() -> None:
-    with tempfile.TemporaryDirectory(prefix="puddle delta ") as folder:
+    # No space in the path: Polars 2.1 finds no Delta table below one, its own neither.
+    with tempfile.TemporaryDirectory(prefix="puddle-delta-") as folder:
         work = Path(folder)
         broker, brokers = serve(work)
         try:
