@@ -1,9 +1,13 @@
 //! What can be typed: commands, arguments and their help.
 
+mod table;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+
+pub(crate) use table::{Table, TableAction, TableOptimize, TableVacuum};
 
 /// A data lake small enough to jump into: Kafka to Polars to Parquet, on one laptop.
 #[derive(Debug, Parser)]
@@ -60,6 +64,11 @@ pub(crate) enum Command {
     /// How far a pipeline's table is behind its topics
     #[command(after_help = "Example:  puddle lag pipelines/flights")]
     Lag(Lag),
+    /// What tables there are; small files joined, old ones deleted
+    #[command(
+        after_help = "Examples:\n  puddle table list\n  puddle table optimize flights\n  puddle table vacuum flights --dry-run"
+    )]
+    Table(Table),
     /// What this machine has, what is missing, and how to get it
     #[command(after_help = "Example:  puddle doctor")]
     Doctor(Doctor),

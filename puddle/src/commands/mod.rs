@@ -8,6 +8,7 @@ mod query;
 mod rejected;
 mod replay;
 mod run;
+mod table;
 mod topics;
 mod verify;
 
@@ -26,6 +27,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<()> {
             Command::Verify(args) => verify::verify(args).await,
             Command::Rejected(args) => rejected::rejected(args).await,
             Command::Topics(args) => topics::topics(args).await,
+            Command::Table(args) => table::table(args).await,
             Command::Lag(args) => lag::lag(args).await,
             Command::Doctor(args) => doctor::doctor(args),
         }

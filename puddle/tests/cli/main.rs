@@ -7,3 +7,4 @@ mod flow;
 mod rejected;
 mod sandbox;
 mod secrets;
+mod table;
