@@ -4,7 +4,8 @@
 //! rungs 1 and 2   cargo test --workspace             pure, and with the embedded broker
 //! rung 3          the same run, with an Apache Kafka started for it
 //! chaos           a small part of `cargo xtask chaos`, always the same
-//! readers         the demo's lake read by DuckDB, pyarrow and the Python Polars
+//! readers         the demo's lake read by DuckDB, pyarrow and the Python Polars; a Delta table of their own by
+//!                 Polars, deltalake and DuckDB
 //! notebooks       run headless on that lake
 //! ```
 
@@ -15,6 +16,7 @@ use std::process::Command;
 use anyhow::Context;
 
 use crate::apache::Apache;
+use crate::chaos::TableKind;
 use crate::tools::{cargo, puddle, run};
 use crate::{chaos, python};
 use count::Count;
@@ -45,7 +47,8 @@ pub(crate) fn test(args: Args) -> anyhow::Result<()> {
     if args.filter.is_none() {
         match python::available() {
             Ok(()) => {
-                count.add("chaos", chaos::chaos(chaos::Args::small()));
+                count.add("chaos, Parquet", chaos::chaos(chaos::Args::small(TableKind::Parquet)));
+                count.add("chaos, Delta", chaos::chaos(chaos::Args::small(TableKind::Delta)));
                 on_the_demos_lake(&mut count)?;
             }
             Err(missing) => skip("chaos, readers and notebooks", missing, strict, &mut count),
@@ -69,6 +72,8 @@ fn on_the_demos_lake(count: &mut Count) -> anyhow::Result<()> {
             let lake = folder.join("lake");
             count.add(script, run(python::script(&python, script).env("PUDDLE_LAKE", lake)));
         }
+        let script = "xtask/tests/delta_readers.py";
+        count.add(script, run(python::script(&python, script).env("PUDDLE", puddle()?)));
         Ok(())
     })();
     std::fs::remove_dir_all(&folder).context("cannot remove the folder of the demo's lake")?;

@@ -18,7 +18,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
-from deltalake import DeltaTable, write_deltalake
+from deltalake import DeltaTable
 
 BUCKETS = ds.partitioning(pa.schema([("bucket", pa.int64())]), flavor="hive")
 
@@ -49,11 +49,28 @@ def plant(lake: Path) -> list[dict]:
 
 
 def plant_delta(lake: Path) -> list[dict]:
+    # By hand: deltalake does not write to tables with domain metadata.
     table = DeltaTable(lake / "chaos")
-    rows = table.to_pyarrow_table()
-    one, other = rows.slice(0, 1), rows.slice(1, 1)
-    write_deltalake(table, one, mode="append")
-    DeltaTable(lake / "chaos").delete(f"id = {other['id'][0].as_py()}")
+    one, other = sorted(pa.table(table.get_add_actions(flatten=True)).to_pylist(), key=lambda add: add["path"])[:2]
+
+    def add(name: str, rows: pa.Table, like: dict) -> dict:
+        path = Path(like["path"]).with_name(name)
+        pq.write_table(rows, lake / "chaos" / path)
+        size = (lake / "chaos" / path).stat().st_size
+        values = {"bucket": str(like["partition.bucket"])}
+        return {"path": str(path), "partitionValues": values, "size": size, "modificationTime": 0, "dataChange": True}
+
+    def rows(file: dict) -> pa.Table:
+        return pq.ParquetFile(lake / "chaos" / file["path"]).read()
+
+    actions = [
+        {"commitInfo": {"operation": "planted"}},
+        {"add": add("planted.parquet", rows(one).slice(0, 1), one)},
+        {"remove": {"path": other["path"], "deletionTimestamp": 0, "dataChange": True}},
+        {"add": add("planted-too.parquet", rows(other).slice(1), other)},
+    ]
+    version = lake / "chaos" / "_delta_log" / f"{table.version() + 1:020}.json"
+    version.write_text("".join(json.dumps(action) + "\n" for action in actions))
     return []
 
 

@@ -233,6 +233,7 @@ pub(super) fn plan(seed: u64, trial: u64, setting: Setting) -> Plan {
 mod tests {
     use std::collections::BTreeSet;
 
+    use super::super::Args;
     use super::*;
 
     const PARQUET: Setting =
@@ -255,6 +256,16 @@ mod tests {
             let setting = Setting { kind, can_kill_broker: true, has_small_disk: false };
             let kills = (0..1_000).filter(|trial| plan(1, *trial, setting).fault.kills_a_run()).count();
             assert!(kills > 750, "{kills}");
+        }
+    }
+
+    #[test]
+    fn the_small_part_has_nearly_every_fault() {
+        for (setting, expected) in [(PARQUET, 8), (DELTA, 9)] {
+            let Args { seed, trials, .. } = Args::small(setting.kind);
+            let setting = Setting { has_small_disk: false, ..setting };
+            let faults: BTreeSet<_> = (0..trials).map(|trial| plan(seed, trial, setting).fault).collect();
+            assert!(faults.len() >= expected, "{faults:?}");
         }
     }
 
