@@ -310,3 +310,29 @@ fn a_bit_flipped_on_the_way_to_the_disk_is_found_before_the_commit() {
         finish(dir.path(), operation);
     }
 }
+
+/// Fault matrix 9.
+#[test]
+fn writers_that_recover_the_same_crash_at_once_all_go_on() {
+    let point = commit_point();
+    for round in 0..10 {
+        let (dir, faults) = (tempfile::tempdir().unwrap(), Faults::at(point + 2, Fault::Cut));
+        job(dir.path(), &faults).unwrap_err();
+        assert!(
+            common::scan_rejected(dir.path()).len() < common::expected_rejected(40).len(),
+            "nothing is left to do"
+        );
+        let start = std::sync::Barrier::new(4);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    start.wait();
+                    let mut sink = open(dir.path(), &Faults::none()).unwrap();
+                    assert_eq!(next_offset(sink.progress(), 0), 40, "round {round}");
+                    sink.reload().unwrap();
+                });
+            }
+        });
+        assert_exact(dir.path(), 40, &format!("round {round}"));
+    }
+}
