@@ -33,6 +33,7 @@ mod schema;
 mod sink;
 mod staging;
 mod state;
+mod swap;
 mod upkeep;
 pub mod vacuum;
 mod version;

@@ -19,23 +19,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::datatypes::{Fields, Schema};
-use delta_kernel::FilteredEngineData;
 use delta_kernel::scan::state::ScanFile;
 use delta_kernel::snapshot::SnapshotRef;
 use delta_kernel::table_features::ColumnMappingMode;
-use delta_kernel::transaction::UpdateTableOperation;
 
-use super::MAX_ATTEMPTS;
 use super::bins::{File, Values, bins};
-use super::commit::{added, info};
-use super::engine::{self, ENGINE_INFO, LOG, LogWriter, Outcome, engine, refresh, version_path};
-use super::land::delay;
+use super::engine::{LOG, LogWriter, refresh, version_path};
 use super::live::{Live, scan};
 use super::rewrite::{Form, rewrite};
 use super::staging::Staging;
 use super::state::State;
 use super::upkeep::{find, resolve};
-use super::version::{self, JOINED, sealed};
+use super::version;
 use crate::config::{DEFAULT_BUFFER_BYTES, DEFAULT_COMPRESSION, DEFAULT_ROW_GROUP_ROWS};
 use crate::parquet::file::{holds, properties};
 use crate::parquet::layout::Layout;
@@ -130,22 +125,22 @@ pub fn optimize(
     result
 }
 
-struct Optimizer {
-    storage: Arc<dyn Storage>,
-    layout: Layout,
+pub(super) struct Optimizer {
+    pub(super) storage: Arc<dyn Storage>,
+    pub(super) layout: Layout,
     /// The table's folder, as the kernel spells it.
     root: PathBuf,
-    snapshot: SnapshotRef,
-    log: LogWriter,
+    pub(super) snapshot: SnapshotRef,
+    pub(super) log: LogWriter,
     form: Form,
-    partition_by: Vec<String>,
-    staging: Staging,
+    pub(super) partition_by: Vec<String>,
+    pub(super) staging: Staging,
 }
 
 /// A bin, and the file that it became.
-struct Joined {
-    bin: Vec<File>,
-    file: DataFile,
+pub(super) struct Joined {
+    pub(super) bin: Vec<File>,
+    pub(super) file: DataFile,
 }
 
 impl Optimizer {
@@ -291,81 +286,10 @@ impl Optimizer {
         let live = Live::read(&self.snapshot, &root.join(LOG))?;
         Ok(bin.iter().all(|file| live.paths.contains(&file.path)))
     }
-
-    /// Puts joined files in place, and makes one version of them.
-    fn commit(&mut self, mut joined: Vec<Joined>, report: &mut Report) -> Result<(), Error> {
-        if joined.is_empty() {
-            return Ok(());
-        }
-        self.place(&joined)?;
-        let root = self.layout.root();
-        let log = root.join(LOG);
-        for attempt in 0..MAX_ATTEMPTS {
-            std::thread::sleep(delay(attempt));
-            self.snapshot = refresh(&root, &self.snapshot)?;
-            let live = Live::read(&self.snapshot, &log)?;
-            let (still, gone): (Vec<_>, Vec<_>) = joined
-                .into_iter()
-                .partition(|one| one.bin.iter().all(|file| live.paths.contains(&file.path)));
-            joined = still;
-            for one in gone {
-                report.left_alone += one.bin.len() as u64;
-                // What cannot be removed is a file that no version names.
-                drop(one.file.destination_in(&self.layout.lake).map(|path| self.storage.remove(&path)));
-            }
-            if joined.is_empty() {
-                return Ok(());
-            }
-            let wanted = joined.iter().flat_map(|one| &one.bin).map(|file| file.path.as_str()).collect();
-            let removed = live.select(&wanted).map_err(Error::delta("read", &log))?;
-            match self.try_commit(&joined, removed)? {
-                Outcome::Conflict => {}
-                Outcome::Committed(newest) => {
-                    self.snapshot = newest;
-                    report.count(&joined);
-                    return Ok(());
-                }
-            }
-        }
-        Err(Error::Contended { table: self.layout.table.clone(), attempts: MAX_ATTEMPTS })
-    }
-
-    /// Moves joined files beside those that they stand for, durably and after a look at what they hold.
-    fn place(&self, joined: &[Joined]) -> Result<(), Error> {
-        let lake = &self.layout.lake;
-        let files: Vec<DataFile> = joined.iter().map(|one| one.file.clone()).collect();
-        self.storage.sync_dir(&self.staging.dir).map_err(Error::sync(&self.staging.dir))?;
-        publish::verify_staged(&*self.storage, lake, &files)?;
-        let inside = |path: Result<PathBuf, String>| path.map_err(|reason| Error::corrupt(lake, reason));
-        let moves: Result<Vec<_>, Error> = files
-            .iter()
-            .map(|file| Ok((inside(file.source_in(lake))?, inside(file.destination_in(lake))?)))
-            .collect();
-        publish::place(&*self.storage, lake, &moves?)
-    }
-
-    /// After an error, only reading the log can tell whether it took place: the files stay where they are.
-    fn try_commit(&self, joined: &[Joined], removed: Vec<FilteredEngineData>) -> Result<Outcome, Error> {
-        let root = self.layout.root();
-        let log = root.join(LOG);
-        let kernel = |error| Error::delta("commit to", &log)(error);
-        let files: Vec<DataFile> = joined.iter().map(|one| one.file.clone()).collect();
-        let (info, schema) = info(JOINED, sealed(&files)).map_err(kernel)?;
-        let transaction =
-            self.snapshot.clone().update_table(UpdateTableOperation::Optimize, ENGINE_INFO, false);
-        let mut transaction = transaction
-            .with_commit_info(info, schema)
-            .build(engine(), Box::new(self.log.clone()))
-            .map_err(kernel)?;
-        let files: Vec<&DataFile> = files.iter().collect();
-        transaction.add_files(added(&files, &self.partition_by, self.storage.now()).map_err(kernel)?);
-        removed.into_iter().for_each(|removed| transaction.remove_files(removed));
-        engine::commit(&root, transaction)
-    }
 }
 
 impl Report {
-    fn count(&mut self, joined: &[Joined]) {
+    pub(super) fn count(&mut self, joined: &[Joined]) {
         self.commits += 1;
         for Joined { bin, file } in joined {
             self.files_removed += bin.len() as u64;
