@@ -40,6 +40,8 @@ fn killed_in_the_middle_of_a_batch() {
     assert!(!staged(dir.path()).is_empty(), "the batch never got to the disk");
     assert_eq!(next(dir.path()), 20);
     assert_exact_but_for_staging(dir.path(), 20);
+    drop(open(dir.path(), &Faults::none()).unwrap());
+    assert!(staged(dir.path()).is_empty(), "a start leaves what nothing names");
     finish(dir.path(), "in the middle of a batch");
 }
 
