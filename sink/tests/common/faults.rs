@@ -126,7 +126,10 @@ impl Faults {
                 Change::Created(path) => drop(fs::remove_file(path)),
                 Change::CreatedDir(path) => drop(fs::remove_dir_all(path)),
                 Change::Renamed { from, to, replaced } => {
-                    drop(fs::rename(&to, from));
+                    // A writer that ended removed its folder: what was there before is gone either way.
+                    if fs::rename(&to, from).is_err() {
+                        drop(fs::remove_file(&to));
+                    }
                     if let Some(kept) = replaced {
                         drop(fs::rename(kept, to));
                     }

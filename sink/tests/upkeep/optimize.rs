@@ -130,6 +130,19 @@ fn a_flipped_bit_is_found_before_anything_is_joined() {
     assert!(matches!(&error, Error::Corrupt { path, .. } if *path == victim), "{error}");
     assert_eq!(lake::table(dir.path(), "t").unwrap().epoch, version);
 
+    // As many rows, but others: only the hash tells.
+    let dir = table();
+    let victim = live(dir.path()).swap_remove(3);
+    let rows = common::read_file(&victim).swap_remove(0);
+    let id: Arc<dyn Array> = Arc::new(arrow::array::Int64Array::from(vec![1; rows.num_rows()]));
+    let forged = RecordBatch::try_new(rows.schema(), vec![id, rows["text"].clone()]).unwrap();
+    let file = std::fs::File::create(&victim).unwrap();
+    let mut writer = parquet::arrow::ArrowWriter::try_new(file, forged.schema(), None).unwrap();
+    writer.write(&forged).unwrap();
+    writer.close().unwrap();
+    let error = run_optimize(dir.path(), disk()).unwrap_err();
+    assert!(matches!(&error, Error::Corrupt { path, .. } if *path == victim), "{error}");
+
     let template = table();
     let faults = Faults::none();
     run_optimize(copy_of(&template).path(), faults.arc()).unwrap();
