@@ -27,6 +27,7 @@ use puddle_sink::{Retried, lake};
 use puddle_types::{Offset, TopicPartition};
 use serde::Serialize;
 
+use crate::ask::while_files_move;
 use crate::prepare::blocking;
 use crate::{Error, Pipeline};
 use history::History;
@@ -129,12 +130,12 @@ pub async fn verify(pipeline: &Pipeline, brokers: &str, lake: &Path) -> Result<R
     let (brokers, lake) = (brokers.to_owned(), lake.to_owned());
     let (name, table) = (pipeline.name.clone(), pipeline.sink.table.clone());
     let (topics, client) = (pipeline.ingest.topics.clone(), pipeline.ingest.client.clone());
-    blocking(move || {
+    let audit = move || {
         let mut problems = Vec::new();
         let tables = <[lake::Table; 2]>::from(lake::with_rejected(&lake, &table)?);
         let history = History::read(&lake, &table, tables[0].epoch, &mut problems)?;
         let admin = Admin::connect(&brokers, &client)?;
-        let mut names: BTreeSet<String> = topics.into_iter().collect();
+        let mut names: BTreeSet<String> = topics.iter().cloned().collect();
         names.extend(history.partitions.keys().map(|partition| partition.topic.to_string()));
         let held = topic::held(&admin, &names)?;
 
@@ -197,8 +198,8 @@ pub async fn verify(pipeline: &Pipeline, brokers: &str, lake: &Path) -> Result<R
         }
         let sum = |pick: fn(&PartitionReport) -> u64| partitions.iter().map(pick).sum();
         Ok(Report {
-            pipeline: name,
-            table,
+            pipeline: name.clone(),
+            table: table.clone(),
             records: sum(|p| p.records),
             written: sum(|p| p.written),
             filtered: sum(|p| p.filtered),
@@ -216,6 +217,6 @@ pub async fn verify(pipeline: &Pipeline, brokers: &str, lake: &Path) -> Result<R
             gaps: history.gaps,
             problems,
         })
-    })
-    .await
+    };
+    blocking(move || while_files_move(audit)).await
 }

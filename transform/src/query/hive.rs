@@ -13,8 +13,12 @@ use crate::Error;
 /// Source: `hive.exec.default.partition.name` in Apache Hive's configuration properties.
 const NULL: &str = "__HIVE_DEFAULT_PARTITION__";
 
-/// The value of each partition column for a file below `root`, as arrays of one element.
+/// The value of each partition column for a file below `root`, as arrays of one element. Without partition columns the
+/// file may be elsewhere: one that is committed may still be where it was staged.
 pub(super) fn values(root: &Path, file: &Path, columns: &Fields) -> Result<Vec<ArrayRef>, Error> {
+    if columns.is_empty() {
+        return Ok(Vec::new());
+    }
     let error = |what: String| Error::File { path: file.to_owned(), what };
     let below = file.strip_prefix(root).map_err(|_| error(format!("is not below {}", root.display())))?;
     let folders: Vec<&str> = below
@@ -104,6 +108,12 @@ mod tests {
 
         let null = Path::new("/lake/t/month=__HIVE_DEFAULT_PARTITION__/year=1/x.parquet");
         assert!(values(Path::new("/lake/t"), null, &columns).unwrap()[1].is_null(0));
+    }
+
+    #[test]
+    fn a_file_without_partition_values_may_still_be_where_it_was_staged() {
+        let staged = Path::new("/lake/.puddle/t/staging/x.parquet");
+        assert!(values(Path::new("/lake/t"), staged, &Fields::empty()).unwrap().is_empty());
     }
 
     #[test]

@@ -37,7 +37,7 @@ pub struct Table {
     pub name: String,
     /// The folder of the table, at which the partition folders `column=value` begin.
     pub root: PathBuf,
-    /// The files that are visible, below `root`.
+    /// The files that are visible, below `root` where there are partition columns.
     pub files: Vec<PathBuf>,
     /// The partition columns with their types; they are read from the files' paths. They come last in `SELECT *`.
     pub partitions: Fields,
