@@ -80,6 +80,11 @@ fn strike(table: &Table<'_>, plan: &Plan, lake: &Lake, replay: Process) -> anyho
             return Ok(left);
         }
         Fault::FullDisk => return fill(table, plan, lake, replay),
+        Fault::Upkeep => {
+            upkeep(table, plan, lake)?;
+            replay.finish()?;
+            return Ok(Vec::new());
+        }
         Fault::KillMember | Fault::MembersComeAndGo | Fault::Zombie | Fault::RebalanceInCommit => {
             group::strike(table, plan, lake)?;
             replay.finish()?;
@@ -165,6 +170,33 @@ fn fill(table: &Table<'_>, plan: &Plan, lake: &Lake, replay: Process) -> anyhow:
         end(run)?;
     }
     Ok(left)
+}
+
+/// Joins files while the run adds some, then ends or kills the run, and deletes what no version needs.
+fn upkeep(table: &Table<'_>, plan: &Plan, lake: &Lake) -> anyhow::Result<()> {
+    let mut random = Random::new(plan.stream, 0);
+    let mut run = table.run("run.log")?;
+    wait_for(table, plan, lake, &mut run)?;
+    until("the table to be there", || {
+        run.must_run()?;
+        Ok(lake.newest() > 0)
+    })?;
+    finish_or_kill(table, table.upkeep(&["optimize", "chaos"])?, &mut random)?;
+    if random.percent(50) {
+        run.kill()?;
+    } else {
+        end(run)?;
+    }
+    // With nobody at work, all that the newest version does not name may go.
+    finish_or_kill(table, table.upkeep(&["vacuum", "chaos", "--older-than", "0s", "--force"])?, &mut random)
+}
+
+fn finish_or_kill(table: &Table<'_>, mut process: Process, random: &mut Random) -> anyhow::Result<()> {
+    if random.percent(50) {
+        return process.finish();
+    }
+    sleep(share_of(table, random.within(0..300)));
+    process.kill()
 }
 
 /// Ends a run: it must still be there, and end well when it is asked to.

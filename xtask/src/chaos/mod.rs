@@ -104,7 +104,7 @@ impl Args {
     pub(crate) fn small(table: TableKind) -> Self {
         let (seed, trials) = match table {
             TableKind::Parquet => (2242, TRIALS_OF_A_TABLE),
-            TableKind::Delta => (2458, 12),
+            TableKind::Delta => (2250, 12),
         };
         let broker = BrokerKind::Embedded;
         Self { trials, seed, first: 0, jobs: 1, broker, table, puddle: None, plant: true }

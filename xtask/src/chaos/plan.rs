@@ -35,6 +35,8 @@ pub(super) enum Fault {
     Zombie,
     /// A run is stopped in a commit while another joins, and then goes on.
     RebalanceInCommit,
+    /// Files are joined during a run, and what is not needed any more is deleted after it; each may be killed.
+    Upkeep,
 }
 
 /// What a trial can have.
@@ -49,7 +51,7 @@ pub(super) struct Setting {
 
 impl Fault {
     /// Each fault, and how often it comes up in comparison to the others. A pause costs seconds, so it is rare.
-    const WEIGHTS: [(Fault, u64); 13] = [
+    const WEIGHTS: [(Fault, u64); 14] = [
         (Fault::Kill, 28),
         (Fault::KillInCommit, 36),
         (Fault::KillInRecovery, 16),
@@ -63,6 +65,7 @@ impl Fault {
         (Fault::MembersComeAndGo, 5),
         (Fault::Zombie, 3),
         (Fault::RebalanceInCommit, 5),
+        (Fault::Upkeep, 4),
     ];
 
     pub(super) fn name(self) -> &'static str {
@@ -80,6 +83,7 @@ impl Fault {
             Self::MembersComeAndGo => "runs that come and go",
             Self::Zombie => "one of several runs stopped past the session",
             Self::RebalanceInCommit => "another run joins during a commit",
+            Self::Upkeep => "optimize and vacuum, kill -9 of each",
         }
     }
 
@@ -96,7 +100,8 @@ impl Fault {
             | Self::FullDisk
             | Self::MembersComeAndGo
             | Self::Zombie
-            | Self::RebalanceInCommit => false,
+            | Self::RebalanceInCommit
+            | Self::Upkeep => false,
         }
     }
 
@@ -105,9 +110,11 @@ impl Fault {
             Self::KillBroker => setting.can_kill_broker,
             Self::SecondRun => !setting.kind.allows_several_writers(),
             Self::FullDisk => setting.has_small_disk,
-            Self::KillMember | Self::MembersComeAndGo | Self::Zombie | Self::RebalanceInCommit => {
-                setting.kind.allows_several_writers()
-            }
+            Self::KillMember
+            | Self::MembersComeAndGo
+            | Self::Zombie
+            | Self::RebalanceInCommit
+            | Self::Upkeep => setting.kind == TableKind::Delta,
             _ => true,
         }
     }
@@ -210,13 +217,16 @@ pub(super) fn plan(seed: u64, trial: u64, setting: Setting) -> Plan {
             Fault::Terminate | Fault::Pause | Fault::Zombie | Fault::FullDisk => {
                 Moment::Start(random.within(700..1_800))
             }
-            Fault::KillMember | Fault::MembersComeAndGo => Moment::Start(random.within(400..2_000)),
+            Fault::KillMember | Fault::MembersComeAndGo | Fault::Upkeep => {
+                Moment::Start(random.within(400..2_000))
+            }
             Fault::Kill | Fault::KillBroker | Fault::Leftovers | Fault::SecondRun => {
                 Moment::Start(random.within(200..1_600))
             }
         },
         then: random.within(0..700),
-        is_observed: fault != Fault::KillBroker && random.percent(25),
+        // A question that is under way fails when the broker dies, or when the files that it reads are deleted.
+        is_observed: !matches!(fault, Fault::KillBroker | Fault::Upkeep) && random.percent(25),
         records,
         // Some are there before the run has begun, and some still to come when it is struck.
         rate: records * *random.pick(&[2, 4, 8]),

@@ -199,6 +199,13 @@ impl<'a> Table<'a> {
         Process::start("puddle run", self.at_broker(&mut run), &self.log(log), None)
     }
 
+    /// Starts `puddle table` with these arguments.
+    pub(super) fn upkeep(&self, arguments: &[&str]) -> anyhow::Result<Process> {
+        let mut upkeep = self.command("table");
+        upkeep.args(arguments).arg("--lake").arg(self.lake());
+        Process::start("puddle table", &mut upkeep, &self.log("upkeep.log"), None)
+    }
+
     fn pipeline(&self) -> PathBuf {
         self.folder.join("pipeline")
     }
