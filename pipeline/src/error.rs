@@ -109,6 +109,9 @@ pub enum Error {
         /// Why not.
         source: std::io::Error,
     },
+    /// The brokers do not say whether the topics are still those that were read.
+    #[error("nothing is committed until a broker says that the topics are still the same: {0}")]
+    Unanswered(#[source] puddle_ingest::Error),
     /// Reading from Kafka failed.
     #[error(transparent)]
     Ingest(#[from] puddle_ingest::Error),
@@ -136,7 +139,7 @@ impl Error {
             | Self::RejectedFile { .. }
             | Self::Running { .. }
             | Self::Metrics { .. } => false,
-            Self::Ingest(e) => e.is_usage(),
+            Self::Ingest(e) | Self::Unanswered(e) => e.is_usage(),
             Self::Schema(e) => e.is_usage(),
             Self::Transform(e) => e.is_usage(),
             Self::Sink(e) => e.is_usage(),

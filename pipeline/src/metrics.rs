@@ -265,13 +265,13 @@ impl Metrics {
         *self.note.lock().expect("metrics lock") = None;
     }
 
-    /// Another writer was faster, so many times in a row.
-    pub(crate) fn on_stale(&self, error: &puddle_sink::Error, tries: u32) {
-        // Once is what a rebalance may bring; more often means that two runs believe to have one partition.
-        if tries > 2 {
+    /// An epoch could not be committed, so many times in a row.
+    pub(crate) fn on_read_again(&self, error: &crate::Error, tries: u32) {
+        // Once is what a rebalance or a restarted broker may bring. From then on it is said rarely: every tenth time.
+        if tries == 3 || tries.is_multiple_of(10) {
             tracing::warn!(pipeline = self.pipeline, %error, tries, "the epoch is read again");
         } else {
-            tracing::info!(pipeline = self.pipeline, %error, "the epoch is read again");
+            tracing::debug!(pipeline = self.pipeline, %error, tries, "the epoch is read again");
         }
     }
 

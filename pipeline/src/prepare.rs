@@ -90,7 +90,7 @@ async fn open(
                 return Ok(store);
             }
             Err(error) if error.is_full() => {
-                let next = Setback::after(setback.take(), error, lake, patience, metrics)?;
+                let next = Setback::after(setback.take(), error.into(), lake, patience, metrics)?;
                 tokio::time::sleep_until(next.again().unwrap_or_else(Instant::now).into()).await;
                 setback = Some(next);
             }

@@ -1,7 +1,7 @@
-//! What a run does when its table cannot take an epoch now: it throws the epoch away, waits, and reads it again.
+//! What a run does when an epoch cannot be committed now: it throws the epoch away, waits, and reads it again.
 //!
 //! ```text
-//!            full disk, another writer
+//!            full disk, another writer, no answer from the brokers
 //! running ------------------------------> waiting --time is up--> running --commit--> forgotten
 //!    ^                                       '---- bound reached ----> the run ends
 //! ```
@@ -11,7 +11,7 @@
 use std::path::Path;
 use std::time::Instant;
 
-use puddle_sink::{Error as SinkError, Room};
+use puddle_sink::Room;
 
 use crate::Error;
 use crate::metrics::Metrics;
@@ -20,7 +20,7 @@ use crate::patience::{Patience, Reminder, pause};
 /// One or more failures in a row, with no commit between them.
 #[derive(Debug)]
 pub(crate) struct Setback {
-    full: bool,
+    cause: Cause,
     since: Instant,
     tries: u32,
     /// When to go on; `None` once that was tried.
@@ -28,43 +28,72 @@ pub(crate) struct Setback {
     reminder: Reminder,
 }
 
+/// What may pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cause {
+    /// No room on the disk.
+    Full,
+    /// Another writer was faster.
+    Stale,
+    /// The brokers do not say whether the topics are the same. As for records, they are waited for without end.
+    Unanswered,
+}
+
+impl Cause {
+    fn of(error: &Error) -> Option<Cause> {
+        match error {
+            Error::Sink(error) if error.is_full() => Some(Self::Full),
+            Error::Sink(error) if error.is_stale() => Some(Self::Stale),
+            Error::Unanswered(_) => Some(Self::Unanswered),
+            _ => None,
+        }
+    }
+}
+
+/// Whether an epoch that failed so is worth another try.
+pub(crate) fn may_pass(error: &Error) -> bool {
+    Cause::of(error).is_some()
+}
+
 impl Setback {
-    /// The table failed with `error`, after `before`.
+    /// A commit failed with `error`, after `before`.
     ///
     /// # Errors
     /// The same error, if it will not pass, or has not passed for too long.
     pub(crate) fn after(
         before: Option<Setback>,
-        error: SinkError,
+        error: Error,
         lake: &Path,
         patience: &Patience,
         metrics: &Metrics,
     ) -> Result<Setback, Error> {
-        let (full, now) = (error.is_full(), Instant::now());
-        if !full && !error.is_stale() {
-            return Err(Error::Sink(error));
-        }
-        let mut setback = before.filter(|before| before.full == full).unwrap_or_else(|| Setback {
-            full,
+        let now = Instant::now();
+        let Some(cause) = Cause::of(&error) else { return Err(error) };
+        let mut setback = before.filter(|before| before.cause == cause).unwrap_or_else(|| Setback {
+            cause,
             since: now,
             tries: 0,
             again: None,
             reminder: Reminder::new(now, std::time::Duration::from_secs(60)),
         });
         setback.tries += 1;
-        if full && now.duration_since(setback.since) >= patience.full {
-            return Err(Error::Lake { lake: lake.to_owned(), source: error });
-        }
-        if !full && setback.tries > patience.stale_tries {
-            return Err(Error::Sink(error));
-        }
-        let bounds = if full { patience.full_pause } else { patience.stale_pause };
+        let bounds = match (cause, error) {
+            (Cause::Full, Error::Sink(source)) => {
+                if now.duration_since(setback.since) >= patience.full {
+                    return Err(Error::Lake { lake: lake.to_owned(), source });
+                }
+                if setback.reminder.is_due(now) {
+                    metrics.on_full(lake, Room::at(lake).ok(), &source, now.duration_since(setback.since));
+                }
+                patience.full_pause
+            }
+            (Cause::Stale, error) if setback.tries > patience.stale_tries => return Err(error),
+            (_, error) => {
+                metrics.on_read_again(&error, setback.tries);
+                patience.stale_pause
+            }
+        };
         setback.again = Some(now + pause(setback.tries, bounds));
-        if !full {
-            metrics.on_stale(&error, setback.tries);
-        } else if setback.reminder.is_due(now) {
-            metrics.on_full(lake, Room::at(lake).ok(), &error, now.duration_since(setback.since));
-        }
         Ok(setback)
     }
 
@@ -83,9 +112,14 @@ impl Setback {
         self.again = None;
     }
 
+    /// Whether it says itself, again and again, that nothing is committed.
+    pub(crate) fn is_said(&self) -> bool {
+        self.cause == Cause::Full
+    }
+
     /// A commit was made.
     pub(crate) fn passed(self, metrics: &Metrics) {
-        if self.full {
+        if self.cause == Cause::Full {
             metrics.on_room(self.since.elapsed());
         }
     }
@@ -96,6 +130,7 @@ mod tests {
     use std::io;
     use std::time::Duration;
 
+    use puddle_sink::Error as SinkError;
     use puddle_types::TopicPartition;
 
     use super::*;
@@ -110,8 +145,8 @@ mod tests {
         SinkError::Stale { partition: TopicPartition::new("t", 0), from: 1, found: 2 }
     }
 
-    fn after(before: Option<Setback>, error: SinkError, patience: &Patience) -> Result<Setback, Error> {
-        Setback::after(before, error, Path::new("/"), patience, &Metrics::new("p"))
+    fn after(before: Option<Setback>, error: impl Into<Error>, patience: &Patience) -> Result<Setback, Error> {
+        Setback::after(before, error.into(), Path::new("/"), patience, &Metrics::new("p"))
     }
 
     #[test]
@@ -138,6 +173,17 @@ mod tests {
         let source = io::Error::from(io::ErrorKind::PermissionDenied);
         let error = SinkError::Io { action: "write", path: "t".into(), source };
         assert!(after(None, error, &Patience::of(&CommitConfig::default())).is_err());
+    }
+
+    #[test]
+    fn brokers_that_do_not_answer_are_waited_for() {
+        let patience = Patience::of(&CommitConfig::default());
+        let mut setback = None;
+        for _ in 0..10 * patience.stale_tries {
+            let source = puddle_ingest::Error::Kafka { doing: "ask".into(), reason: "no answer".into() };
+            setback = Some(after(setback, Error::Unanswered(source), &patience).unwrap());
+        }
+        assert!(setback.is_some_and(|setback| !setback.is_said()));
     }
 
     #[test]

@@ -67,14 +67,11 @@ impl Running<'_> {
         let committed = self.watch.during(Doing::Commit, || {
             block_in_place(|| {
                 // After the last record of the epoch was read, so that all of it is of the topic that we know.
-                match self.topic_ids.check() {
-                    Err(error @ puddle_ingest::Error::Replaced { .. }) => return Err(Error::Ingest(error)),
-                    Err(error) => {
-                        tracing::debug!(%error, "whether the topics are the same is looked at again later")
-                    }
-                    Ok(()) => {}
-                }
-                Ok(sink.commit(epoch)?)
+                self.topic_ids.check().map_err(|error| match error {
+                    replaced @ puddle_ingest::Error::Replaced { .. } => Error::Ingest(replaced),
+                    unanswered => Error::Unanswered(unanswered),
+                })?;
+                Ok::<_, Error>(sink.commit(epoch)?)
             })
         })?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64);
@@ -106,12 +103,9 @@ impl Running<'_> {
         Ok(())
     }
 
-    /// Throws the open epoch away and waits, if `outcome` is an error of the table that may pass.
+    /// Throws the open epoch away and waits, if `outcome` is an error that may pass.
     pub(super) fn or_set_back(&mut self, outcome: Result<(), Error>) -> Result<(), Error> {
-        let error = match outcome {
-            Err(Error::Sink(error)) => error,
-            outcome => return outcome,
-        };
+        let Err(error) = outcome else { return Ok(()) };
         self.setback =
             Some(Setback::after(self.setback.take(), error, &self.lake, &self.patience, &self.metrics)?);
         self.epoch = OpenEpoch::default();

@@ -9,6 +9,7 @@ use tokio::task::block_in_place;
 
 use super::Running;
 use crate::Error;
+use crate::setback::{Setback, may_pass};
 use crate::stall::Facts;
 
 /// How often lag and the progress of other runs are brought up to date.
@@ -77,7 +78,7 @@ impl Running<'_> {
     /// Commits what is in hand if that is possible now; else the next run reads it again.
     fn last_commit(&mut self) -> Result<(), Error> {
         match self.commit() {
-            Err(Error::Sink(error)) if error.is_full() || error.is_stale() => {
+            Err(error) if may_pass(&error) => {
                 tracing::warn!(
                     pipeline = self.pipeline.name,
                     error = &error as &dyn std::error::Error,
@@ -213,7 +214,7 @@ impl Running<'_> {
             others: missing.count(),
             outage: self.source.outage(),
             transaction: transaction.map(|(partition, end)| (partition.clone(), *end)),
-            set_back: self.again().is_some(),
+            set_back: self.setback.as_ref().is_some_and(Setback::is_said),
         });
     }
 }

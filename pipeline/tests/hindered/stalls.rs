@@ -31,6 +31,27 @@ fn a_run_without_a_broker_says_so_until_there_is_one() {
     assert_eq!(bench.rows_in_lake(), bench.expected());
 }
 
+/// Fault matrix 11, 15.
+#[test]
+fn nothing_is_committed_while_no_broker_says_that_the_topic_is_the_same() {
+    let mut broker = Embedded::start();
+    let mut bench = Bench::new(&broker.brokers(), 1, &["commit.every=2s"]);
+    bench.patience.stall = Duration::from_secs(1);
+    let run = bench.follow(&bench.table());
+    produce(&bench.brokers, &bench.topic, flights(50, 35));
+    until("the records are read", || run.metrics.render().contains("puddle_records_read_total{pipeline=\"bench\"} 50"));
+    broker.stop();
+    until("the run says why it stalls", || {
+        run.note().is_some_and(|note| note.contains("no broker has answered"))
+    });
+    assert_eq!(run.committed(), 0);
+
+    broker.restart();
+    until("the run goes on", || run.committed() == 50);
+    bench.stop(run).unwrap();
+    assert_eq!(bench.rows_in_lake(), bench.expected());
+}
+
 /// Fault matrix 17.
 #[test]
 fn apache_a_run_that_waits_for_a_transaction_names_the_partition_and_the_offset() {
