@@ -145,7 +145,11 @@ mod tests {
         SinkError::Stale { partition: TopicPartition::new("t", 0), from: 1, found: 2 }
     }
 
-    fn after(before: Option<Setback>, error: impl Into<Error>, patience: &Patience) -> Result<Setback, Error> {
+    fn after(
+        before: Option<Setback>,
+        error: impl Into<Error>,
+        patience: &Patience,
+    ) -> Result<Setback, Error> {
         Setback::after(before, error.into(), Path::new("/"), patience, &Metrics::new("p"))
     }
 

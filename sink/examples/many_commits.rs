@@ -61,8 +61,15 @@ fn commit(sink: &mut dyn Sink, commits: u64) -> Result<u64, Error> {
             if from >= i64::try_from(commits).unwrap_or(i64::MAX).saturating_mul(100) {
                 return Ok(made);
             }
-            let span =
-                Span { from, next: from + 100, last: None, records: 100, written: 0, filtered: 100, rejected: 0 };
+            let span = Span {
+                from,
+                next: from + 100,
+                last: None,
+                records: 100,
+                written: 0,
+                filtered: 100,
+                rejected: 0,
+            };
             partitions.insert(partition, span);
         }
         sink.commit(Epoch { partitions, ..Epoch::default() })?;

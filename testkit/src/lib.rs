@@ -25,9 +25,9 @@
 
 pub mod apache;
 mod embedded;
+mod frames;
 pub mod hostile;
 pub mod memory;
-mod frames;
 pub mod proxy;
 pub mod records;
 pub mod topics;

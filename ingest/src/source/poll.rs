@@ -302,6 +302,10 @@ impl Poller {
                 match item {
                     Item::Record { offset, timestamp_ms, key, value } => {
                         memory += held.push(offset, timestamp_ms, key, value, now);
+                        // Here and not after the run: records of 20 MB would overflow what a batch can address.
+                        if held.is_full() {
+                            full.extend(held.take().map(Envelope::Batch));
+                        }
                     }
                     Item::End { next } => {
                         held.skip_to(next);
@@ -316,9 +320,6 @@ impl Poller {
                 }
             }
             self.budget.spend(memory);
-            if held.is_full() {
-                full.extend(held.take().map(Envelope::Batch));
-            }
         }
         drop(taken);
         full.into_iter().try_for_each(|envelope| self.send(envelope))

@@ -39,7 +39,9 @@ fn nothing_is_committed_while_no_broker_says_that_the_topic_is_the_same() {
     bench.patience.stall = Duration::from_secs(1);
     let run = bench.follow(&bench.table());
     produce(&bench.brokers, &bench.topic, flights(50, 35));
-    until("the records are read", || run.metrics.render().contains("puddle_records_read_total{pipeline=\"bench\"} 50"));
+    until("the records are read", || {
+        run.metrics.render().contains("puddle_records_read_total{pipeline=\"bench\"} 50")
+    });
     broker.stop();
     until("the run says why it stalls", || {
         run.note().is_some_and(|note| note.contains("no broker has answered"))

@@ -123,5 +123,5 @@ fn blame(log: &Path, error: Error) -> Error {
     numbers.sort_unstable();
     // What is older is behind a checkpoint.
     let newest = numbers.iter().rev().take(2 * CHECKPOINT_EVERY as usize);
-    newest.filter_map(|number| version::read(log, *number).err()).last().unwrap_or(error)
+    newest.filter_map(|number| version::read(log, *number).err()).next_back().unwrap_or(error)
 }

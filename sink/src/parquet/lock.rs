@@ -21,15 +21,15 @@ pub(crate) struct Lock {
 impl Lock {
     /// Takes a table's lock and writes the holder into it, or names who has it.
     pub(crate) fn take(path: &Path, table: &str, owner: &str) -> Result<Self, Error> {
-        Self::lock(path, table, owner, FlockOperation::NonBlockingLockExclusive)
+        Self::open(path, table, owner, FlockOperation::NonBlockingLockExclusive)
     }
 
     /// The same, beside others that share it.
     pub(crate) fn share(path: &Path, table: &str, owner: &str) -> Result<Self, Error> {
-        Self::lock(path, table, owner, FlockOperation::NonBlockingLockShared)
+        Self::open(path, table, owner, FlockOperation::NonBlockingLockShared)
     }
 
-    fn lock(path: &Path, table: &str, owner: &str, how: FlockOperation) -> Result<Self, Error> {
+    fn open(path: &Path, table: &str, owner: &str, how: FlockOperation) -> Result<Self, Error> {
         let mut file = OpenOptions::new()
             .read(true)
             .write(true)

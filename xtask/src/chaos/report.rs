@@ -72,7 +72,7 @@ impl std::fmt::Display for Report {
             f,
             "| fault | trials | lost | doubled | otherwise wrong |\n| --- | ---: | ---: | ---: | ---: |"
         )?;
-        let faults = self.faults.iter().map(|(fault, _)| (fault.name(), self.sum(|other| other == *fault)));
+        let faults = self.faults.keys().map(|fault| (fault.name(), self.sum(|other| other == *fault)));
         let sums =
             [("all", self.sum(|_| true)), ("of these, a kill -9 of a run", self.sum(Fault::kills_a_run))];
         for (name, s) in faults.chain(sums) {
