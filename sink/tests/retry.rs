@@ -232,7 +232,8 @@ fn an_error_at_any_operation_of_a_retry() {
 #[test]
 fn a_power_cut_at_any_operation_of_a_retry() {
     let beside = |folder: &Path| folder.components().any(|part| part.as_os_str() == ".puddle");
-    let loses: [(&str, &dyn Fn(&Path) -> bool); 4] = [
+    type Loses<'a> = &'a dyn Fn(&Path) -> bool;
+    let loses: [(&str, Loses<'_>); 4] = [
         ("every folder", &|_| true),
         ("no folder", &|_| false),
         ("folders beside the data", &beside),

@@ -180,9 +180,10 @@ mod tests {
         let bytes = std::fs::read(&path).unwrap();
         std::fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
         let storage = LocalStorage { durable: false };
-        let error = rewrite(&storage, "t", &[path.clone()], dir.path().join("new"), &form(9000, 1 << 20))
-            .err()
-            .unwrap();
+        let error =
+            rewrite(&storage, "t", std::slice::from_ref(&path), dir.path().join("new"), &form(9000, 1 << 20))
+                .err()
+                .unwrap();
         assert!(matches!(&error, Error::Corrupt { path: named, .. } if *named == path), "{error}");
     }
 }

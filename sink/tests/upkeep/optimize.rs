@@ -110,7 +110,7 @@ fn a_version_that_only_adds_is_no_conflict() {
 fn what_another_has_taken_away_meanwhile_is_not_joined_again() {
     let dir = table();
     let lake = dir.path().to_owned();
-    let storage = Meanwhile::arc(move || drop(run_optimize(&lake, disk()).unwrap()));
+    let storage = Meanwhile::arc(move || _ = run_optimize(&lake, disk()).unwrap());
     let report = run_optimize(dir.path(), storage).unwrap();
     assert_eq!((report.commits, report.files_added), (0, 0), "{report:?}");
     assert!(report.left_alone > 0, "{report:?}");
