@@ -10,7 +10,7 @@ use anyhow::{Context, ensure};
 /// Room for a table's trials, and little to fill.
 const SIZE: &str = "size=64m";
 
-/// A mounted file system; unmounted when dropped.
+/// A mounted file system; unmounted when dropped. A chaos run that is interrupted leaves it mounted.
 pub(super) struct SmallDisk {
     at: PathBuf,
 }

@@ -21,10 +21,8 @@ const LOOK: Duration = Duration::from_micros(100);
 /// How many times the pace of a run a change is waited for before a fault strikes anyway: all records may be in the
 /// table already.
 const STRIKE: u32 = 2;
-
 /// How long a run takes at most from saying how it can be stopped to heeding it.
 const HEED: Duration = Duration::from_millis(50);
-
 /// How many looks within commits are spent on finding a certain step.
 const LOOKS: u32 = 12;
 
@@ -72,26 +70,27 @@ fn observe(table: &Table<'_>, is_over: &AtomicBool) -> anyhow::Result<(Findings,
 }
 
 /// Starts the run and disturbs it. Returns what each kill left.
-fn strike(table: &Table<'_>, plan: &Plan, lake: &Lake, replay: Process) -> anyhow::Result<Vec<Left>> {
+fn strike(table: &Table<'_>, plan: &Plan, lake: &Lake, mut replay: Process) -> anyhow::Result<Vec<Left>> {
+    let mut left = Vec::new();
     match plan.fault {
         Fault::Kill | Fault::KillInCommit | Fault::KillInRecovery | Fault::Leftovers => {
-            let left = kill(table, plan, lake)?;
-            replay.finish()?;
-            return Ok(left);
+            left = kill(table, plan, lake)?;
         }
-        Fault::FullDisk => return fill(table, plan, lake, replay),
-        Fault::Upkeep => {
-            upkeep(table, plan, lake)?;
-            replay.finish()?;
-            return Ok(Vec::new());
+        Fault::FullDisk => left = fill(table, plan, lake)?,
+        Fault::Terminate | Fault::Pause | Fault::KillBroker | Fault::SecondRun => {
+            hinder(table, plan, lake, &mut replay)?;
         }
+        Fault::Upkeep => upkeep(table, plan, lake)?,
         Fault::KillMember | Fault::MembersComeAndGo | Fault::Zombie | Fault::RebalanceInCommit => {
             group::strike(table, plan, lake)?;
-            replay.finish()?;
-            return Ok(Vec::new());
         }
-        Fault::Terminate | Fault::Pause | Fault::KillBroker | Fault::SecondRun => {}
     }
+    replay.finish()?;
+    Ok(left)
+}
+
+/// Does to the run what it must survive.
+fn hinder(table: &Table<'_>, plan: &Plan, lake: &Lake, replay: &mut Process) -> anyhow::Result<()> {
     let before = lake.newest();
     let mut run = table.run("run.log")?;
     wait_for(table, plan, lake, &mut run)?;
@@ -106,25 +105,26 @@ fn strike(table: &Table<'_>, plan: &Plan, lake: &Lake, replay: Process) -> anyho
             embedded.kill()?;
             sleep(share_of(table, plan.then));
             embedded.restart()?;
+            replay.finish()?;
         }
         Fault::SecondRun => {
-            // A commit shows that the first has the table; there is one, since there are new records.
-            until("the first run to commit", || {
-                run.must_run()?;
-                Ok(lake.newest() > before)
-            })?;
+            wait_for_commit(before, lake, &mut run)?;
             let words = table.run("second-run.log")?.be_refused()?;
             ensure!(words.contains("chaos"), "a second run was not refused by the table's name: {words}");
-        }
-        _ => {
-            end(run)?;
             replay.finish()?;
-            return Ok(Vec::new());
         }
+        // The end itself is the fault.
+        _ => {}
     }
-    replay.finish()?;
-    end(run)?;
-    Ok(Vec::new())
+    end(run)
+}
+
+/// Waits for a commit after the one with this number. There is one in every trial, since there are new records.
+fn wait_for_commit(before: u64, lake: &Lake, run: &mut Process) -> anyhow::Result<()> {
+    until("the run to commit", || {
+        run.must_run()?;
+        Ok(lake.newest() > before)
+    })
 }
 
 /// Kills the run, and perhaps the next one too.
@@ -149,7 +149,7 @@ fn kill(table: &Table<'_>, plan: &Plan, lake: &Lake) -> anyhow::Result<Vec<Left>
 }
 
 /// Fills the disk for a while. A run must wait for room, and one that is killed meanwhile must not harm the table.
-fn fill(table: &Table<'_>, plan: &Plan, lake: &Lake, replay: Process) -> anyhow::Result<Vec<Left>> {
+fn fill(table: &Table<'_>, plan: &Plan, lake: &Lake) -> anyhow::Result<Vec<Left>> {
     let mut random = Random::new(plan.stream, 0);
     let disk = table.disk().context("only a small disk can be filled")?;
     // Less than the files of one epoch take.
@@ -158,18 +158,15 @@ fn fill(table: &Table<'_>, plan: &Plan, lake: &Lake, replay: Process) -> anyhow:
     let mut run = table.run("run.log")?;
     run.wait_until_said("is full")?;
     wait_for(table, plan, lake, &mut run)?;
-    let mut left = Vec::new();
     if random.percent(50) {
         run.kill()?;
-        left.push(lake.left(before)?);
-        drop(filler);
-        replay.finish()?;
-    } else {
-        drop(filler);
-        replay.finish()?;
-        end(run)?;
+        return Ok(vec![lake.left(before)?]);
     }
-    Ok(left)
+    let before = lake.newest();
+    drop(filler);
+    wait_for_commit(before, lake, &mut run)?;
+    end(run)?;
+    Ok(Vec::new())
 }
 
 /// Joins files while the run adds some, then ends or kills the run, and deletes what no version needs.
@@ -177,10 +174,7 @@ fn upkeep(table: &Table<'_>, plan: &Plan, lake: &Lake) -> anyhow::Result<()> {
     let mut random = Random::new(plan.stream, 0);
     let mut run = table.run("run.log")?;
     wait_for(table, plan, lake, &mut run)?;
-    until("the table to be there", || {
-        run.must_run()?;
-        Ok(lake.newest() > 0)
-    })?;
+    wait_for_commit(0, lake, &mut run)?;
     finish_or_kill(table, table.upkeep(&["optimize", "chaos"])?, &mut random)?;
     if random.percent(50) {
         run.kill()?;

@@ -77,7 +77,7 @@ impl Process {
     }
 
     /// Waits for its end, which must be that of a program which refuses what it was asked for; returns its last words.
-    pub(super) fn be_refused(mut self) -> anyhow::Result<String> {
+    pub(super) fn be_refused(&mut self) -> anyhow::Result<String> {
         let status = self.wait()?;
         let words = self.last_words();
         ensure!(
@@ -89,7 +89,7 @@ impl Process {
     }
 
     /// Waits for its end, which must be a good one.
-    pub(super) fn finish(mut self) -> anyhow::Result<()> {
+    pub(super) fn finish(&mut self) -> anyhow::Result<()> {
         let status = self.wait()?;
         ensure!(status.success(), "{} ended with {status}: {}", self.what, self.last_words());
         Ok(())
