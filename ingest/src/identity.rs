@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, c_char};
 use std::ptr;
 use std::slice;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::bindings as ffi;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -15,6 +15,10 @@ use rdkafka::types::RDKafkaRespErr;
 
 use crate::client::{self, ClientSettings, Context, REQUEST_TIMEOUT};
 use crate::error::Error;
+use crate::source::START_PATIENCE;
+
+/// The pause between two attempts at a start.
+const RETRY_AFTER: Duration = Duration::from_millis(250);
 
 /// The two halves of a topic's UUID.
 type TopicId = (i64, i64);
@@ -31,12 +35,19 @@ impl TopicIds {
     /// Notes the ids of these topics.
     ///
     /// # Errors
-    /// [`Error::Setting`]; [`Error::Kafka`] when the brokers do not tell.
+    /// [`Error::Setting`]; [`Error::Kafka`] when the brokers do not tell for [`START_PATIENCE`].
     pub fn note(brokers: &str, settings: &ClientSettings, topics: &[String]) -> Result<Self, Error> {
         let client = client::create(&settings.config(brokers)?, Context::default())?;
         let given = settings.get("socket.timeout.ms").and_then(|millis| millis.parse().ok());
         let patience = given.map_or(REQUEST_TIMEOUT, Duration::from_millis).min(REQUEST_TIMEOUT);
-        let ids = ids(&client, topics, REQUEST_TIMEOUT)?;
+        let begin = Instant::now();
+        let ids = loop {
+            match ids(&client, topics, REQUEST_TIMEOUT) {
+                // A broker that went away a moment ago is asked anew, as for everything else at a start.
+                Err(_) if begin.elapsed() < START_PATIENCE => std::thread::sleep(RETRY_AFTER),
+                ids => break ids?,
+            }
+        };
         Ok(Self { client, ids, patience })
     }
 

@@ -1,5 +1,6 @@
 //! `puddle run`: runs a pipeline folder.
 
+use std::future::Future;
 use std::sync::Arc;
 
 use puddle_pipeline::metrics::{Metrics, page};
@@ -26,9 +27,12 @@ pub(crate) async fn run(args: cli::Run) -> anyhow::Result<()> {
     let targets = if args.until_caught_up {
         Some(puddle_pipeline::lag::ends(&pipeline, &brokers.address).await?)
     } else {
-        eprintln!("running {}; stop with Ctrl-C", pipeline.name);
         None
     };
+    let stop = interrupted();
+    if targets.is_none() {
+        eprintln!("running {}; stop with Ctrl-C", pipeline.name);
+    }
     let options = RunOptions {
         brokers: brokers.address.clone(),
         lake: args.lake.lake,
@@ -36,7 +40,7 @@ pub(crate) async fn run(args: cli::Run) -> anyhow::Result<()> {
         until: watch::channel(targets).1,
         gaps: if args.accept_gap { Gaps::Accept } else { Gaps::Refuse },
     };
-    let summary = run_with_progress(&pipeline, options).await;
+    let summary = run_with_progress(&pipeline, options, stop).await;
     if let Some((_, task)) = page {
         task.abort();
     }
@@ -53,7 +57,11 @@ pub(crate) fn load(args: &cli::PipelineArgs) -> anyhow::Result<Pipeline> {
     Ok(Pipeline::load(&places::pipeline(&args.pipeline), &args.overrides, &places::roots())?)
 }
 
-async fn run_with_progress(pipeline: &Pipeline, options: RunOptions) -> anyhow::Result<Summary> {
+async fn run_with_progress(
+    pipeline: &Pipeline,
+    options: RunOptions,
+    stop: impl Future<Output = ()>,
+) -> anyhow::Result<Summary> {
     let metrics = options.metrics.clone();
     let progress = Progress {
         title: pipeline.name.clone(),
@@ -61,5 +69,5 @@ async fn run_with_progress(pipeline: &Pipeline, options: RunOptions) -> anyhow::
         state: || (metrics.records_read(), Some(metrics.records_committed() + metrics.lag())),
         note: || metrics.note(),
     };
-    Ok(progress.show(puddle_pipeline::run(pipeline, options, interrupted())).await?)
+    Ok(progress.show(puddle_pipeline::run(pipeline, options, stop)).await?)
 }
