@@ -21,8 +21,6 @@ const LOOK: Duration = Duration::from_micros(100);
 /// How many times the pace of a run a change is waited for before a fault strikes anyway: all records may be in the
 /// table already.
 const STRIKE: u32 = 2;
-/// How long a run takes at most from saying how it can be stopped to heeding it.
-const HEED: Duration = Duration::from_millis(50);
 /// How many looks within commits are spent on finding a certain step.
 const LOOKS: u32 = 12;
 
@@ -197,7 +195,6 @@ fn finish_or_kill(table: &Table<'_>, mut process: Process, random: &mut Random) 
 pub(super) fn end(mut run: Process) -> anyhow::Result<()> {
     // Before that, a signal ends it as it ends any program.
     run.wait_until_said("stop with Ctrl-C")?;
-    sleep(HEED);
     run.signal(Signal::Term)?;
     run.finish()
 }
