@@ -144,13 +144,16 @@ impl DeltaSink {
         if let Health::Poisoned(_) = self.health {
             return error;
         }
-        let cause = chain(&error);
-        self.health = if error.needs_reopen() { Health::Poisoned(cause) } else { Health::Broken(cause) };
+        if error.needs_reopen() {
+            return self.poison(error);
+        }
+        self.health = Health::Broken(chain(&error));
         error
     }
 
     /// Remembers a failure after which only the disk knows what is there.
     pub(super) fn poison(&mut self, error: Error) -> Error {
+        self.staging.leave();
         self.health = Health::Poisoned(chain(&error));
         error
     }

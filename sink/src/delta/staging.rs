@@ -25,11 +25,12 @@ use crate::storage::{Storage, create_dirs};
 /// How often a new folder's lock may be taken from under its hands by a sweep, of which each lasts microseconds.
 const CLAIMS: usize = 10;
 
-/// A writer's own folder; it goes when dropped, unless something is left in it.
+/// A writer's own folder; it goes when dropped, unless something is left in it, or it was [left](Staging::leave).
 pub(super) struct Staging {
     pub(super) dir: PathBuf,
     /// The folder's name relative to the lake.
     pub(super) name: String,
+    is_left: bool,
     lock: Locked,
 }
 
@@ -61,15 +62,24 @@ impl Staging {
             let dir = all.join(&id);
             create_dirs(storage, &dir)?;
             let name = format!("{}/{id}", layout.staging_name());
-            return Ok(Self { dir, name, lock });
+            return Ok(Self { dir, name, is_left: false, lock });
         }
         let taken = std::io::Error::from(ErrorKind::ResourceBusy);
         Err(Error::io("lock", &writers)(taken))
+    }
+
+    /// Leaves the folder to the next sweep. A file that was moved out of it and whose new name is not durable may turn up
+    /// here again after a power cut, and nowhere if the folder is gone.
+    pub(super) fn leave(&mut self) {
+        self.is_left = true;
     }
 }
 
 impl Drop for Staging {
     fn drop(&mut self) {
+        if self.is_left {
+            return;
+        }
         // Only an empty folder is removed: what a failure left is for the next sweep, which knows what the log says.
         if fs::remove_dir(&self.dir).is_ok() {
             drop(fs::remove_file(&self.lock.path));
