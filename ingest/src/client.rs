@@ -65,6 +65,11 @@ impl ClientSettings {
         self
     }
 
+    /// Whether there is a setting of this name.
+    pub fn has(&self, key: &str) -> bool {
+        self.0.contains_key(key)
+    }
+
     /// What `key` is set to.
     pub(crate) fn get(&self, key: &str) -> Option<&str> {
         self.0.get(key).map(String::as_str)

@@ -24,6 +24,7 @@ use puddle_ingest::{FreshProgress, Source, SourceSettings};
 use puddle_transform::Transform;
 use puddle_types::{Offset, Progress, TopicPartition};
 use tokio::sync::watch;
+use tokio::task::block_in_place;
 
 use crate::epoch::OpenEpoch;
 use crate::gaps;
@@ -102,19 +103,22 @@ pub async fn run_into(
         true => Some(Member::take(&lake, &pipeline.sink.table)?),
         false => None,
     };
-    let mut settings = settings(pipeline, &brokers, schema, &table, member.as_ref());
-    settings.revoke_wait = patience.revoke;
+    let settings = || SourceSettings {
+        revoke_wait: patience.revoke,
+        ..settings(pipeline, &brokers, schema.clone(), &table, member.as_ref())
+    };
     let progress = store.resume();
     let positions = positions(&progress);
     let watch = Watch::new(metrics.clone(), &brokers, &pipeline.group(), patience.stall);
     let looking = watch.start();
-    let source = blocking(move || Source::start(settings, progress)).await?;
+    let source = start(settings(), progress).await?;
+    let mut rejoin = Rejoin::of(pipeline, member.as_ref());
     let mut running = Running {
         pipeline,
-        brokers,
+        brokers: brokers.clone(),
         lake,
-        table,
-        patience,
+        table: Arc::clone(&table),
+        patience: patience.clone(),
         positions,
         source,
         store,
@@ -129,7 +133,28 @@ pub async fn run_into(
         topic_ids,
         setback: None,
     };
-    let result = running.until_over(&mut stop).await;
+    let result = loop {
+        match running.until_over(&mut stop).await {
+            Err(error) if rejoin.is_worth_it(&error, running.metrics.records_committed()) => {
+                tracing::info!(pipeline = pipeline.name, "joining the group anew: {error}");
+                let Running { source, mut store, .. } = running;
+                blocking(move || source.close()).await;
+                store.abort();
+                block_in_place(|| store.reload())?;
+                let progress = store.resume();
+                running = Running {
+                    positions: self::positions(&progress),
+                    source: start(settings(), progress).await?,
+                    store,
+                    epoch: OpenEpoch::default(),
+                    ended: BTreeMap::new(),
+                    share: Share::new(partitions, true),
+                    ..running
+                };
+            }
+            result => break result,
+        }
+    };
     drop(looking);
     let Running { source, metrics, mut store, .. } = running;
     if result.is_err() {
@@ -139,6 +164,39 @@ pub async fn run_into(
     blocking(move || source.close()).await;
     drop(member);
     result.map(|()| metrics.summary(&pipeline.sink.table))
+}
+
+async fn start(settings: SourceSettings, progress: Progress) -> Result<Source, Error> {
+    Ok(blocking(move || Source::start(settings, progress)).await?)
+}
+
+/// Whether a run that was told that another has its name joins the group anew.
+///
+/// While its [`Member`] is held nobody else has the name: librdkafka, whose session ended while the process was
+/// stopped, was taken for another by what it sent before it had joined again.
+struct Rejoin {
+    is_ours: bool,
+    times: u32,
+    committed: u64,
+}
+
+impl Rejoin {
+    /// How often in a row, with nothing committed between.
+    const MOST: u32 = 5;
+
+    fn of(pipeline: &Pipeline, member: Option<&Member>) -> Self {
+        let named_by_user = pipeline.ingest.client.has("group.instance.id");
+        Self { is_ours: member.is_some() && !named_by_user, times: 0, committed: 0 }
+    }
+
+    fn is_worth_it(&mut self, error: &Error, committed: u64) -> bool {
+        if committed > self.committed {
+            (self.times, self.committed) = (0, committed);
+        }
+        self.times += 1;
+        let is_fenced = matches!(error, Error::Ingest(puddle_ingest::Error::Fenced { .. }));
+        self.is_ours && is_fenced && self.times <= Self::MOST
+    }
 }
 
 /// What the source is to read, as which member of the group.

@@ -11,6 +11,7 @@ use puddle_sink::memory::MemoryTable;
 use puddle_sink::{Committed, Epoch, Error as SinkError, Sink};
 use puddle_testkit::{flights, produce};
 use puddle_types::{Offset, Progress, TopicPartition};
+use rdkafka::consumer::{BaseConsumer, Consumer};
 
 use crate::bench::{Bench, Member, rows, until};
 
@@ -280,6 +281,34 @@ pub(crate) fn of_two_runs_with_one_fixed_name_the_earlier_ends_with_an_error(bro
     produce(brokers, &bench.topic, flights(50, 62));
     until("the second goes on", || second.committed() == 50);
     bench.stop(second).unwrap();
+    table.assert_exact(&bench);
+}
+
+/// Fault matrix 22, 23.
+pub(crate) fn a_run_whose_own_name_is_taken_joins_anew(brokers: &str) {
+    let bench = Bench::new(brokers, 1, &[]);
+    let table = Shared::new(&bench);
+    let run = bench.follow(&table.arc());
+    produce(brokers, &bench.topic, flights(50, 65));
+    until("the run commits", || run.committed() == 50);
+    // What librdkafka itself may do after its session ended: the name joins once more, as somebody new.
+    let group = bench.pipeline.group();
+    let other: BaseConsumer = rdkafka::ClientConfig::new()
+        .set("bootstrap.servers", brokers)
+        .set("group.id", &group)
+        .set("group.instance.id", format!("{group}-0"))
+        .set("partition.assignment.strategy", "cooperative-sticky")
+        .set("enable.auto.commit", "false")
+        .create()
+        .unwrap();
+    other.subscribe(&[&bench.topic]).unwrap();
+    until("the other has the name, and loses it again", || {
+        other.poll(Duration::from_millis(50));
+        other.client().fatal_error().is_some()
+    });
+    produce(brokers, &bench.topic, flights(50, 66));
+    until("the run goes on", || run.committed() == 100);
+    bench.stop(run).unwrap();
     table.assert_exact(&bench);
 }
 

@@ -42,5 +42,6 @@ against_both![
     a_commit_that_outlasts_its_revocation_is_refused_and_read_again,
     a_commit_that_ends_in_time_is_where_the_next_owner_goes_on,
     of_two_runs_with_one_fixed_name_the_earlier_ends_with_an_error,
+    a_run_whose_own_name_is_taken_joins_anew,
     a_table_with_one_writer_refuses_a_second_run_by_name,
 ];
