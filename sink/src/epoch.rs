@@ -128,6 +128,21 @@ impl Epoch {
     }
 }
 
+/// Notes in `gaps` that the next commit may begin at `next`, unless that lies before where `progress` ends.
+pub(crate) fn accept_gap(
+    progress: &Progress,
+    gaps: &mut BTreeMap<TopicPartition, Offset>,
+    partition: &TopicPartition,
+    next: Offset,
+) -> Result<(), Error> {
+    if let Some(position) = progress.get(partition).filter(|position| position.next > next) {
+        let expected = position.next;
+        return Err(Error::Discontinuous { partition: partition.clone(), from: next, expected });
+    }
+    gaps.insert(partition.clone(), next);
+    Ok(())
+}
+
 impl Span {
     /// Moves `progress` of `partition` to the end of this.
     pub(crate) fn advance(&self, partition: &TopicPartition, progress: &mut Progress) {

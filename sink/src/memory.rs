@@ -8,6 +8,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use puddle_types::{Offset, Progress, TopicPartition};
 
+use crate::epoch::accept_gap;
 use crate::parquet::rejected_schema;
 use crate::schema::{Column, columns, convert, evolve, schema, stored};
 use crate::{Committed, Epoch, Error, Sink};
@@ -207,12 +208,7 @@ impl Sink for MemorySink {
     }
 
     fn accept_gap(&mut self, partition: &TopicPartition, next: Offset) -> Result<(), Error> {
-        if let Some(position) = self.progress.get(partition).filter(|position| position.next > next) {
-            let expected = position.next;
-            return Err(Error::Discontinuous { partition: partition.clone(), from: next, expected });
-        }
-        self.gaps.insert(partition.clone(), next);
-        Ok(())
+        accept_gap(&self.progress, &mut self.gaps, partition, next)
     }
 
     fn retry(&mut self, files: &[PathBuf]) -> Result<(), Error> {

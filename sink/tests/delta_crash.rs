@@ -11,12 +11,10 @@ use std::path::{Path, PathBuf};
 
 use common::delta::{assert_exact, config};
 use common::faults::{Fault, Faults};
-use common::job::{IsLost, beside_the_data, copy};
+use common::job::{END, IsLost, beside_the_data, copy, job_with, run_through_errors_with};
 use common::{OWNER, epoch, feed, files, next_offset, schema};
 use puddle_sink::delta::{CHECKPOINT_EVERY, DeltaSink};
 use puddle_sink::{Error, Sink, Span, lake};
-
-const END: i64 = 60;
 
 fn open(lake: &Path, faults: &Faults) -> Result<DeltaSink, Error> {
     DeltaSink::open(lake, &config(), schema(), OWNER, faults.arc())
@@ -24,40 +22,11 @@ fn open(lake: &Path, faults: &Faults) -> Result<DeltaSink, Error> {
 
 /// Opens the table and commits two epochs.
 fn job(lake: &Path, faults: &Faults) -> Result<(), Error> {
-    let mut sink = open(lake, faults)?;
-    feed(&mut sink, 20)?;
-    feed(&mut sink, 40)
+    job_with(|| open(lake, faults))
 }
 
-/// What a pipeline does on errors: aborts, and if that is not enough opens the table again.
 fn run_through_errors(lake: &Path, faults: &Faults, context: &str) {
-    let mut errors = Vec::new();
-    for _ in 0..5 {
-        let mut sink = match open(lake, faults) {
-            Ok(sink) => sink,
-            Err(error) => {
-                errors.push(error);
-                continue;
-            }
-        };
-        for until in [20, 40, END] {
-            if next_offset(sink.progress(), 0) >= until {
-                continue;
-            }
-            let mut result = feed(&mut sink, until);
-            if result.is_err() && sink.abort().is_ok() {
-                result = feed(&mut sink, until);
-            }
-            if let Err(error) = result {
-                errors.push(error);
-                break;
-            }
-        }
-        if next_offset(sink.progress(), 0) == END {
-            return;
-        }
-    }
-    panic!("{context}: the job did not get to its end: {errors:#?}");
+    run_through_errors_with(|| open(lake, faults), context);
 }
 
 /// Goes on after a crash, on a sound disk.

@@ -13,6 +13,7 @@ use super::rejected::{self, Placer};
 use super::schema;
 use super::staging::{Staging, abandoned};
 use super::state::State;
+use crate::epoch::accept_gap;
 use crate::error::chain;
 use crate::parquet::layout::Layout;
 use crate::parquet::lock::Lock;
@@ -278,12 +279,7 @@ impl Sink for DeltaSink {
 
     fn accept_gap(&mut self, partition: &TopicPartition, next: Offset) -> Result<(), Error> {
         self.check_health()?;
-        if let Some(position) = self.progress.get(partition).filter(|position| position.next > next) {
-            let expected = position.next;
-            return Err(Error::Discontinuous { partition: partition.clone(), from: next, expected });
-        }
-        self.gaps.insert(partition.clone(), next);
-        Ok(())
+        accept_gap(&self.progress, &mut self.gaps, partition, next)
     }
 
     fn retry(&mut self, files: &[PathBuf]) -> Result<(), Error> {

@@ -35,6 +35,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
 use puddle_types::{Offset, Progress, TopicPartition, metadata};
 
+use crate::epoch::accept_gap;
 use crate::error::chain;
 use crate::schema::{columns, evolve, schema as schema_of, stored};
 use crate::storage::Storage;
@@ -275,12 +276,7 @@ impl Sink for ParquetSink {
 
     fn accept_gap(&mut self, partition: &TopicPartition, next: Offset) -> Result<(), Error> {
         self.check_health()?;
-        if let Some(position) = self.progress.get(partition).filter(|position| position.next > next) {
-            let expected = position.next;
-            return Err(Error::Discontinuous { partition: partition.clone(), from: next, expected });
-        }
-        self.gaps.insert(partition.clone(), next);
-        Ok(())
+        accept_gap(&self.progress, &mut self.gaps, partition, next)
     }
 
     fn retry(&mut self, files: &[PathBuf]) -> Result<(), Error> {

@@ -21,16 +21,26 @@ pub fn open(lake: &Path, faults: &Faults) -> Result<ParquetSink, Error> {
 
 /// Opens the table and commits two epochs.
 pub fn job(lake: &Path, faults: &Faults) -> Result<(), Error> {
-    let mut sink = open(lake, faults)?;
+    job_with(|| open(lake, faults))
+}
+
+/// The same with a table of any kind.
+pub fn job_with<S: Sink>(open: impl Fn() -> Result<S, Error>) -> Result<(), Error> {
+    let mut sink = open()?;
     feed(&mut sink, 20)?;
     feed(&mut sink, 40)
 }
 
 /// What a pipeline does on errors: aborts, and if that is not enough opens the table again.
 pub fn run_through_errors(lake: &Path, faults: &Faults, context: &str) {
+    run_through_errors_with(|| open(lake, faults), context);
+}
+
+/// The same with a table of any kind.
+pub fn run_through_errors_with<S: Sink>(open: impl Fn() -> Result<S, Error>, context: &str) {
     let mut errors = Vec::new();
     for _ in 0..5 {
-        let mut sink = match open(lake, faults) {
+        let mut sink = match open() {
             Ok(sink) => sink,
             Err(error) => {
                 errors.push(error);
