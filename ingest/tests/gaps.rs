@@ -3,7 +3,7 @@
 mod support;
 
 use puddle_ingest::admin::Admin;
-use puddle_ingest::{Error, Source};
+use puddle_ingest::{Error, Event, Source};
 use puddle_testkit::{Apache, produce, topics};
 use puddle_types::{Offset, Position, Progress, TopicPartition};
 use support::*;
@@ -52,6 +52,28 @@ fn apache_progress_below_the_oldest_record_is_a_gap() {
     // The last committed record is gone, the next one is there: nothing is missing.
     let mut source = Source::start(settings, at(&topic, 4)).unwrap();
     assert_eq!(Seen::until_ends(&mut source, 1).ids(), (4..10).collect::<Vec<_>>());
+}
+
+/// Fault matrix 16.
+#[test]
+fn apache_records_that_go_while_a_source_waits_are_a_gap() {
+    let Some(apache) = Apache::shared() else { return };
+    let brokers = apache.brokers();
+    let topic = topic(brokers, 1);
+    fill(brokers, &topic, 0, 0..10);
+    let mut source = Source::start(settings(brokers, &topic), Progress::new()).unwrap();
+    let progress = Seen::until_ends(&mut source, 1).progress();
+    source.pause();
+    fill(brokers, &topic, 0, 10..20);
+    topics::delete_records(brokers, &topic, 0, 15);
+    source.rewind(progress);
+    let error = loop {
+        match wait(source.next()).expect("the source ended without a word") {
+            Ok(event) => assert!(!matches!(event, Event::Batch(_)), "it went on behind the gap: {event:?}"),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(error, Error::Gap { expected: 10, low: 15, high: 20, .. }), "{error}");
 }
 
 /// Fault matrix 15.

@@ -88,6 +88,8 @@ impl Guard {
         let tests = |more: &[&str]| {
             let mut tests = cargo();
             tests.args(["test", "--locked", "--quiet"]).args(self.test.split_whitespace()).args(more);
+            // What fails here is no bug to be remembered.
+            tests.env("PROPTEST_DISABLE_FAILURE_PERSISTENCE", "1");
             tests.stdout(Stdio::null()).stderr(Stdio::null()).status().context("cannot run cargo test")
         };
         ensure!(tests(&["--no-run"])?.success(), "without it, {} does not build", self.file.display());
