@@ -4,6 +4,7 @@ pub mod admin;
 mod client;
 mod config;
 mod error;
+mod format;
 pub mod identity;
 pub mod json;
 mod nearest;

@@ -2,9 +2,9 @@
 
 use serde::de;
 
-use super::column::{Column, Object, Values};
-use super::reason::{Found, Problem, cut};
 use crate::UnknownFields;
+use crate::format::column::{Column, Object};
+use crate::format::reason::{Found, Problem, cut};
 
 /// The most nulls that one record may get for values that are not in it. Lists of objects multiply them: without a
 /// bound, a megabyte of `[{},{},{}, ...` with a wide schema would take gigabytes. This many take some 64 MiB.
@@ -89,22 +89,5 @@ impl Context {
             return Err(error);
         }
         Ok(())
-    }
-}
-
-impl Column {
-    pub(super) fn expected(&self) -> &'static str {
-        match &self.values {
-            Values::Bool(_) => "bool",
-            Values::Int32(_) => "int32",
-            Values::Int64(_) => "int64",
-            Values::Float64(_) => "float64",
-            Values::Timestamp(_) => "timestamp (RFC 3339, or integer milliseconds since 1970)",
-            Values::Date(_) => "date (YYYY-MM-DD)",
-            Values::String(_) => "string",
-            Values::Json(_) => "json",
-            Values::Struct(_) => "object",
-            Values::List(_) => "array",
-        }
     }
 }

@@ -41,22 +41,18 @@ use arrow::datatypes::{Schema, SchemaRef};
 use puddle_types::{Batch, metadata};
 use serde_json::Deserializer;
 
-use self::column::Object;
 use self::context::Context;
-use self::origin::Origin;
-use self::reason::Problem;
-use self::rejected::Rejected;
 use self::visit::RecordSeed;
 use crate::UnknownFields;
+use crate::format::column::Object;
+use crate::format::origin::Origin;
+use crate::format::reason::Problem;
+use crate::format::rejected::Rejected;
+use crate::format::scalar;
 use crate::raw::{RawBatch, RawRecord};
 use crate::schema::SchemaDecl;
 
-mod column;
 mod context;
-mod origin;
-mod reason;
-mod rejected;
-mod scalar;
 mod visit;
 
 pub use context::MAX_FILLED;

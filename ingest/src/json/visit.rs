@@ -11,10 +11,10 @@ use serde::de::{
 };
 use serde_json::value::RawValue;
 
-use super::column::{Column, Object, Values};
 use super::context::Context;
-use super::reason::{Found, Problem};
-use super::scalar;
+use crate::format::column::{Column, Object, Values};
+use crate::format::reason::{Found, Problem};
+use crate::format::scalar;
 
 /// How deep a `json` value may nest: what serde_json, and with it most of what may read the text later, follows.
 pub const MAX_JSON_DEPTH: usize = 127;

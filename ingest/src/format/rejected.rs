@@ -10,7 +10,7 @@ use crate::raw::RawRecord;
 
 /// Builds a batch with the schema [`metadata::rejected_schema`].
 #[derive(Debug)]
-pub(super) struct Rejected {
+pub(crate) struct Rejected {
     origin: Origin,
     reasons: StringBuilder,
     values: BinaryBuilder,
@@ -18,7 +18,7 @@ pub(super) struct Rejected {
 
 impl Rejected {
     /// With room for no record: most batches have none to reject.
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             origin: Origin::with_capacity(0),
             reasons: StringBuilder::with_capacity(0, 0),
@@ -26,13 +26,13 @@ impl Rejected {
         }
     }
 
-    pub(super) fn push(&mut self, record: &RawRecord<'_>, reason: &str) {
+    pub(crate) fn push(&mut self, record: &RawRecord<'_>, reason: &str) {
         self.origin.push(record);
         self.reasons.append_value(reason);
         self.values.append_option(record.value);
     }
 
-    pub(super) fn finish(mut self, partition: &TopicPartition) -> RecordBatch {
+    pub(crate) fn finish(mut self, partition: &TopicPartition) -> RecordBatch {
         let mut columns = self.origin.finish(partition);
         columns.push(Arc::new(self.reasons.finish()));
         columns.push(Arc::new(self.values.finish()));

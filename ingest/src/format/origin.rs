@@ -11,14 +11,14 @@ use crate::raw::RawRecord;
 
 /// Builds the columns of [`puddle_types::metadata::fields`].
 #[derive(Debug)]
-pub(super) struct Origin {
+pub(crate) struct Origin {
     offsets: Vec<i64>,
     timestamps: TimestampMillisecondBuilder,
     keys: BinaryBuilder,
 }
 
 impl Origin {
-    pub(super) fn with_capacity(rows: usize) -> Self {
+    pub(crate) fn with_capacity(rows: usize) -> Self {
         Self {
             offsets: Vec::with_capacity(rows),
             timestamps: TimestampMillisecondBuilder::with_capacity(rows)
@@ -27,18 +27,18 @@ impl Origin {
         }
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.offsets.len()
     }
 
-    pub(super) fn push(&mut self, record: &RawRecord<'_>) {
+    pub(crate) fn push(&mut self, record: &RawRecord<'_>) {
         self.offsets.push(record.offset);
         self.timestamps.append_option(record.timestamp_ms);
         self.keys.append_option(record.key);
     }
 
     /// The columns, in the order of the fields.
-    pub(super) fn finish(mut self, partition: &TopicPartition) -> Vec<ArrayRef> {
+    pub(crate) fn finish(mut self, partition: &TopicPartition) -> Vec<ArrayRef> {
         let rows = self.len();
         vec![
             Arc::new(StringArray::new_repeated(&partition.topic, rows)),

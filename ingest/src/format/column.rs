@@ -24,16 +24,16 @@ use crate::schema::{FieldDecl, Kind, ValueDecl, arrow_fields, list_field};
 
 /// The buffers of one declared value.
 #[derive(Debug)]
-pub(super) struct Column {
-    pub(super) values: Values,
-    pub(super) nullable: bool,
+pub(crate) struct Column {
+    pub(crate) values: Values,
+    pub(crate) nullable: bool,
     /// How many buffers a null lengthens: one, or those of all fields of an object.
-    pub(super) width: usize,
+    pub(crate) width: usize,
     validity: NullBufferBuilder,
 }
 
 #[derive(Debug)]
-pub(super) enum Values {
+pub(crate) enum Values {
     Bool(Vec<bool>),
     Int32(Vec<i32>),
     Int64(Vec<i64>),
@@ -48,16 +48,16 @@ pub(super) enum Values {
 
 /// Strings behind one another.
 #[derive(Debug)]
-pub(super) struct Text {
+pub(crate) struct Text {
     bytes: Vec<u8>,
     ends: Offsets,
 }
 
 /// Lists behind one another: the elements of all of them in one column.
 #[derive(Debug)]
-pub(super) struct List {
+pub(crate) struct List {
     field: FieldRef,
-    pub(super) elements: Box<Column>,
+    pub(crate) elements: Box<Column>,
     ends: Offsets,
 }
 
@@ -67,12 +67,12 @@ struct Offsets(Vec<i32>);
 
 /// The fields of an object, each with its column.
 #[derive(Debug)]
-pub(super) struct Object {
+pub(crate) struct Object {
     fields: Fields,
     /// The object's own path with a dot behind it; empty for the record.
-    pub(super) path: String,
+    pub(crate) path: String,
     names: Vec<Box<str>>,
-    pub(super) columns: Vec<Column>,
+    pub(crate) columns: Vec<Column>,
     by_name: HashMap<Box<str>, usize>,
     /// Of each field (and, at the end, of the object's beginning), which field followed it last time.
     followers: Vec<usize>,
@@ -103,19 +103,35 @@ impl Column {
         Self { values, nullable: value.nullable, width, validity: NullBufferBuilder::new(0) }
     }
 
+    /// What the column takes, for reasons of rejection.
+    pub(crate) fn expected(&self) -> &'static str {
+        match &self.values {
+            Values::Bool(_) => "bool",
+            Values::Int32(_) => "int32",
+            Values::Int64(_) => "int64",
+            Values::Float64(_) => "float64",
+            Values::Timestamp(_) => "timestamp (RFC 3339, or integer milliseconds since 1970)",
+            Values::Date(_) => "date (YYYY-MM-DD)",
+            Values::String(_) => "string",
+            Values::Json(_) => "json",
+            Values::Struct(_) => "object",
+            Values::List(_) => "array",
+        }
+    }
+
     #[inline]
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.validity.len()
     }
 
     /// Marks the value that was just appended to `values` as there.
     #[inline]
-    pub(super) fn mark_valid(&mut self) {
+    pub(crate) fn mark_valid(&mut self) {
         self.validity.append_non_null();
     }
 
     /// Appends a null, whether or not the column is nullable: below a null object every column has one.
-    pub(super) fn append_null(&mut self) {
+    pub(crate) fn append_null(&mut self) {
         match &mut self.values {
             Values::Bool(values) => values.push(false),
             Values::Int32(values) | Values::Date(values) => values.push(0),
@@ -192,7 +208,7 @@ impl Text {
     }
 
     #[inline]
-    pub(super) fn push(&mut self, text: &str) {
+    pub(crate) fn push(&mut self, text: &str) {
         self.bytes.extend_from_slice(text.as_bytes());
         self.ends.push(self.bytes.len());
     }
@@ -204,7 +220,7 @@ impl Text {
 
 impl List {
     /// Ends a list behind the elements that were appended since the last one.
-    pub(super) fn end(&mut self) {
+    pub(crate) fn end(&mut self) {
         self.ends.push(self.elements.len());
     }
 }
@@ -233,7 +249,7 @@ impl Offsets {
 
 impl Object {
     /// An object with these fields; `path` is what stands before their names.
-    pub(super) fn new(fields: &[FieldDecl], path: &str) -> Self {
+    pub(crate) fn new(fields: &[FieldDecl], path: &str) -> Self {
         let names: Vec<Box<str>> = fields.iter().map(|field| field.name.as_str().into()).collect();
         let column = |field: &FieldDecl| Column::new(&field.value, &format!("{path}{}", field.name));
         Self {
@@ -247,14 +263,14 @@ impl Object {
         }
     }
 
-    pub(super) fn name(&self, index: usize) -> &str {
+    pub(crate) fn name(&self, index: usize) -> &str {
         &self.names[index]
     }
 
     /// The index of the field called `name`. `before` is the index of the field read before it, and `None` at the
     /// object's beginning: records of one producer have their fields in one order, so it is most likely the field that
     /// followed last time, and one comparison finds it.
-    pub(super) fn find(&mut self, name: &str, before: Option<usize>) -> Option<usize> {
+    pub(crate) fn find(&mut self, name: &str, before: Option<usize>) -> Option<usize> {
         let before = before.unwrap_or(self.names.len());
         let guess = self.followers[before];
         if self.names.get(guess).is_some_and(|guessed| **guessed == *name) {
@@ -265,15 +281,15 @@ impl Object {
         Some(index)
     }
 
-    pub(super) fn reserve(&mut self, rows: usize) {
+    pub(crate) fn reserve(&mut self, rows: usize) {
         self.columns.iter_mut().for_each(|column| column.reserve(rows));
     }
 
-    pub(super) fn truncate(&mut self, len: usize) {
+    pub(crate) fn truncate(&mut self, len: usize) {
         self.columns.iter_mut().for_each(|column| column.truncate(len));
     }
 
-    pub(super) fn finish_columns(&mut self) -> Vec<ArrayRef> {
+    pub(crate) fn finish_columns(&mut self) -> Vec<ArrayRef> {
         self.columns.iter_mut().map(Column::finish).collect()
     }
 }

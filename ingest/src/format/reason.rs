@@ -5,14 +5,14 @@ use std::fmt::{self, Write};
 use std::str::Utf8Error;
 
 /// The most characters of a reason; what is longer is cut. Reasons are stored, once for each rejected record.
-pub(super) const MAX_REASON: usize = 200;
+pub(crate) const MAX_REASON: usize = 200;
 
 /// The most characters of a found value or of a name that a reason cites.
 const MAX_CITED: usize = 40;
 
 /// Why a record does not fit.
 #[derive(Debug)]
-pub(super) struct Problem {
+pub(crate) struct Problem {
     what: Cow<'static, str>,
     /// The way to the value, innermost part first.
     path: Vec<Part>,
@@ -25,7 +25,7 @@ enum Part {
 }
 
 /// What stood where something else was expected.
-pub(super) enum Found<'a> {
+pub(crate) enum Found<'a> {
     /// The field is not there.
     Nothing,
     Null,
@@ -42,11 +42,11 @@ pub(super) enum Found<'a> {
 }
 
 impl Problem {
-    pub(super) fn new(what: &'static str) -> Self {
+    pub(crate) fn new(what: &'static str) -> Self {
         Self { what: what.into(), path: Vec::new() }
     }
 
-    pub(super) fn mismatch(expected: &str, nullable: bool, found: Found<'_>) -> Self {
+    pub(crate) fn mismatch(expected: &str, nullable: bool, found: Found<'_>) -> Self {
         let not_null = if nullable { "" } else { " not null" };
         let what = match found {
             Found::Nothing => format!("missing, expected {expected}{not_null}"),
@@ -55,28 +55,28 @@ impl Problem {
         Self { what: what.into(), path: Vec::new() }
     }
 
-    pub(super) fn not_utf8(error: Utf8Error) -> Self {
+    pub(crate) fn not_utf8(error: Utf8Error) -> Self {
         let what = format!("not JSON: not UTF-8 at byte {}", error.valid_up_to());
         Self { what: what.into(), path: Vec::new() }
     }
 
-    pub(super) fn beyond_calendar(millis: i64) -> Self {
+    pub(crate) fn beyond_calendar(millis: i64) -> Self {
         let what = format!("the record's timestamp is {millis} milliseconds since 1970, beyond any calendar");
         Self { what: what.into(), path: Vec::new() }
     }
 
     /// For what the reader itself refuses, which names line and column.
-    pub(super) fn not_json(error: &serde_json::Error) -> Self {
+    pub(crate) fn not_json(error: &serde_json::Error) -> Self {
         Self { what: format!("not JSON: {error}").into(), path: Vec::new() }
     }
 
     /// The problem lies within this field.
-    pub(super) fn within_field(&mut self, name: &str) {
+    pub(crate) fn within_field(&mut self, name: &str) {
         self.path.push(Part::Field(cite(name)));
     }
 
     /// The problem lies within this element of a list, counted from 0.
-    pub(super) fn within_list(&mut self, index: usize) {
+    pub(crate) fn within_list(&mut self, index: usize) {
         self.path.push(Part::Element(index));
     }
 }
@@ -122,7 +122,7 @@ impl fmt::Display for Found<'_> {
 }
 
 /// The text, cut to the length of a reason.
-pub(super) fn cut(text: String) -> String {
+pub(crate) fn cut(text: String) -> String {
     match shorten(&text, MAX_REASON) {
         Some(short) => format!("{short}…"),
         None => text,

@@ -13,24 +13,24 @@ const MIN_MILLIS: i64 = DateTime::<Utc>::MIN_UTC.timestamp_millis();
 const MAX_MILLIS: i64 = DateTime::<Utc>::MAX_UTC.timestamp_millis();
 
 /// Microseconds since 1970 of milliseconds since 1970; `None` beyond the calendar.
-pub(super) fn micros_of_millis(millis: i64) -> Option<i64> {
+pub(crate) fn micros_of_millis(millis: i64) -> Option<i64> {
     in_calendar(millis).then(|| millis * 1000)
 }
 
 /// Whether a time in milliseconds since 1970 is within the calendar.
-pub(super) fn in_calendar(millis: i64) -> bool {
+pub(crate) fn in_calendar(millis: i64) -> bool {
     (MIN_MILLIS..=MAX_MILLIS).contains(&millis)
 }
 
 /// Microseconds since 1970 of an RFC 3339 timestamp. Digits beyond microseconds are cut off, and a leap second
 /// (`23:59:60`) is the second after it. `None` if the text is no such timestamp.
-pub(super) fn micros_of_rfc3339(text: &str) -> Option<i64> {
+pub(crate) fn micros_of_rfc3339(text: &str) -> Option<i64> {
     micros_of_utc(text.as_bytes())
         .or_else(|| DateTime::parse_from_rfc3339(text).ok().map(|time| time.timestamp_micros()))
 }
 
 /// Days since 1970 of a date written `YYYY-MM-DD`.
-pub(super) fn days_of_date(text: &str) -> Option<i32> {
+pub(crate) fn days_of_date(text: &str) -> Option<i32> {
     days(text.as_bytes().try_into().ok()?)
 }
 
@@ -74,7 +74,7 @@ fn two(tens: u8, ones: u8) -> Option<u32> {
 }
 
 /// Whether a JSON text nests objects and arrays deeper than `limit` levels.
-pub(super) fn nests_deeper(json: &str, limit: usize) -> bool {
+pub(crate) fn nests_deeper(json: &str, limit: usize) -> bool {
     // Each level needs an opening and a closing byte.
     if json.len() <= 2 * limit {
         return false;
