@@ -164,9 +164,35 @@ pub(crate) struct Replay {
     /// Partitions of the topic, if it is made
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(i32).range(1..))]
     pub(crate) partitions: i32,
+    /// How the records are compressed on their way and in the topic
+    #[arg(long, value_enum, default_value_t = Compression::Lz4)]
+    pub(crate) compression: Compression,
     /// Print the summary as one JSON object
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// A producer's compression, as Kafka knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Compression {
+    None,
+    Gzip,
+    Lz4,
+    Snappy,
+    Zstd,
+}
+
+impl Compression {
+    /// Its name in librdkafka's `compression.type`.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Gzip => "gzip",
+            Self::Lz4 => "lz4",
+            Self::Snappy => "snappy",
+            Self::Zstd => "zstd",
+        }
+    }
 }
 
 #[derive(Args, Debug)]

@@ -82,11 +82,20 @@ impl Apache {
     /// # Errors
     /// [`Error::Missing`] without Java or Maven; any other when Kafka could not be fetched or started.
     pub fn try_start() -> Result<Apache, Error> {
-        Apache::try_start_behind(None)
+        Apache::try_start_with(Jvm::Small)
+    }
+
+    /// As [`Apache::try_start`], on a JVM with these settings.
+    ///
+    /// # Errors
+    /// As [`Apache::try_start`].
+    pub fn try_start_with(jvm: Jvm) -> Result<Apache, Error> {
+        let server = Server::start(&artifacts::classpath()?, jvm, None)?;
+        Ok(Apache { brokers: server.brokers(), server: Some(server) })
     }
 
     fn try_start_behind(proxy: Option<&Proxy>) -> Result<Apache, Error> {
-        let server = Server::start(&artifacts::classpath()?, proxy.map(Proxy::address))?;
+        let server = Server::start(&artifacts::classpath()?, Jvm::Small, proxy.map(Proxy::address))?;
         Ok(Apache { brokers: server.brokers(), server: Some(server) })
     }
 
@@ -108,6 +117,33 @@ impl Apache {
     /// The server's process id; `None` where somebody else started it.
     pub fn pid(&self) -> Option<u32> {
         self.server.as_ref().map(Server::pid)
+    }
+}
+
+/// How the JVM of a Kafka is set up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Jvm {
+    /// For tests, a short life on two cores: a small heap, the plain collector, no second compiler.
+    Small,
+    /// As Kafka's own `kafka-server-start.sh` and `kafka-run-class.sh` set it up: a heap of 1 GB, G1, both compilers.
+    Production,
+}
+
+impl Jvm {
+    fn options(self) -> &'static [&'static str] {
+        match self {
+            Self::Small => &["-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"],
+            Self::Production => &[
+                "-Xmx1G",
+                "-Xms1G",
+                "-server",
+                "-XX:+UseG1GC",
+                "-XX:MaxGCPauseMillis=20",
+                "-XX:InitiatingHeapOccupancyPercent=35",
+                "-XX:+ExplicitGCInvokesConcurrent",
+                "-Djava.awt.headless=true",
+            ],
+        }
     }
 }
 

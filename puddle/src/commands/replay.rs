@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use puddle_ingest::ClientSettings;
 use puddle_ingest::replay::{Dataset, Pace, Replay, ReplaySummary};
 use serde_json::json;
 
@@ -34,6 +35,7 @@ pub(crate) async fn replay(args: cli::Replay) -> anyhow::Result<()> {
         pace,
         key: args.key.or(choice.key),
         partitions: args.partitions,
+        client: ClientSettings::default().or("compression.type", args.compression.name()),
         ..Replay::new(&brokers.address, &topic)
     };
     let summary = run(replay, dataset, Some(format!("{} to {topic}", args.dataset))).await;

@@ -15,7 +15,7 @@ use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use tempfile::TempDir;
 
-use super::{Error, PASSWORD, USER, find_program, io};
+use super::{Error, Jvm, PASSWORD, USER, find_program, io};
 
 /// A start takes 4 s on two idle cores; a busy machine may need many times that.
 const START_DEADLINE: Duration = Duration::from_secs(90);
@@ -46,11 +46,11 @@ struct Ports {
 
 impl Server {
     /// Starts Kafka. What comes to [`Server::behind_proxy`] is told to use the address `advertised`, if there is one.
-    pub(super) fn start(classpath: &str, advertised: Option<SocketAddr>) -> Result<Server, Error> {
+    pub(super) fn start(classpath: &str, jvm: Jvm, advertised: Option<SocketAddr>) -> Result<Server, Error> {
         let java = java()?;
         let mut attempt = 1;
         loop {
-            let started = Server::launch(&java, classpath, advertised).and_then(|mut server| {
+            let started = Server::launch(&java, classpath, jvm, advertised).and_then(|mut server| {
                 server.wait_until_ready()?;
                 Ok(server)
             });
@@ -77,7 +77,12 @@ impl Server {
         self.jvm.id()
     }
 
-    fn launch(java: &Path, classpath: &str, advertised: Option<SocketAddr>) -> Result<Server, Error> {
+    fn launch(
+        java: &Path,
+        classpath: &str,
+        jvm: Jvm,
+        advertised: Option<SocketAddr>,
+    ) -> Result<Server, Error> {
         let folder =
             tempfile::Builder::new().prefix("puddle-kafka-").tempdir().map_err(io("create a folder"))?;
         let ports = free_ports()?;
@@ -87,7 +92,7 @@ impl Server {
         let cluster = cluster_id(ports.open);
         format_storage(java, classpath, &settings, &cluster)?;
 
-        let mut jvm = run_class(java, classpath, "kafka.Kafka", folder.path())?
+        let mut jvm = run_class(java, classpath, jvm, "kafka.Kafka", folder.path())?
             .arg(&settings)
             .spawn()
             .map_err(io("start java"))?;
@@ -194,7 +199,7 @@ fn cluster_id(port: u16) -> String {
 
 fn format_storage(java: &Path, classpath: &str, settings: &Path, cluster: &str) -> Result<(), Error> {
     let folder = settings.parent().expect("the settings are in a folder");
-    let status = run_class(java, classpath, "kafka.tools.StorageTool", folder)?
+    let status = run_class(java, classpath, Jvm::Small, "kafka.tools.StorageTool", folder)?
         .args(["format", "--cluster-id", cluster, "--config"])
         .arg(settings)
         .status()
@@ -206,15 +211,15 @@ fn format_storage(java: &Path, classpath: &str, settings: &Path, cluster: &str) 
     }
 }
 
-fn run_class(java: &Path, classpath: &str, class: &str, folder: &Path) -> Result<Command, Error> {
+fn run_class(java: &Path, classpath: &str, jvm: Jvm, class: &str, folder: &Path) -> Result<Command, Error> {
     let log = folder.join("kafka.log");
     let open = || File::options().create(true).append(true).open(&log);
     let out = open().map_err(io(format!("write {}", log.display())))?;
     let err = open().map_err(io(format!("write {}", log.display())))?;
     let mut command = Command::new(java);
     command
-        // A short life on two cores: a small heap, the plain collector, no second compiler.
-        .args(["-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"])
+        .args(jvm.options())
+        .arg("-Xshare:auto")
         .arg("-Dorg.slf4j.simpleLogger.defaultLogLevel=warn")
         .args(["-cp", classpath, class])
         .stdin(Stdio::null())

@@ -1,4 +1,5 @@
-//! Runs an Apache Kafka for a whole test run: prints its `host:port` on a line, then stays until stdin closes.
+//! Runs an Apache Kafka for a whole test run or bench: prints its `host:port` on a line and the server's process id on
+//! the next, then stays until stdin closes. With the argument `production` its JVM is set up as in production.
 //!
 //! Exit code 3 says that Java or Maven is missing, 1 that Kafka did not start; the reason is on stderr.
 
@@ -6,12 +7,16 @@ use std::error::Error as _;
 use std::io::Read;
 use std::process::ExitCode;
 
-use puddle_testkit::apache::{Apache, Error};
+use puddle_testkit::apache::{Apache, Error, Jvm};
 
 fn main() -> ExitCode {
-    match Apache::try_start() {
+    let jvm = match std::env::args().nth(1).as_deref() {
+        Some("production") => Jvm::Production,
+        _ => Jvm::Small,
+    };
+    match Apache::try_start_with(jvm) {
         Ok(apache) => {
-            println!("{}", apache.brokers());
+            println!("{}\n{}", apache.brokers(), apache.pid().expect("we started it"));
             let _ = std::io::stdin().read_to_end(&mut Vec::new());
             ExitCode::SUCCESS
         }
