@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::client::ClientSettings;
 use crate::error::Error;
+use crate::format::{CsvConfig, Format};
 use crate::schema::SchemaDecl;
 
 /// Where a partition without progress begins unless [`IngestConfig::start`] says otherwise. Not Kafka's own
@@ -38,7 +39,10 @@ pub struct IngestConfig {
     /// Where a partition without progress begins; [`DEFAULT_START`].
     #[serde(default)]
     pub start: Start,
-    /// The fields of a record and their types. Without it, the schema is inferred from the first records.
+    /// How lines of CSV are written, for that format.
+    pub csv: Option<CsvConfig>,
+    /// The fields of a record and their types. Without it, the schema is inferred from the first records, or known from
+    /// the format.
     pub schema: Option<SchemaDecl>,
     /// What happens to fields that the schema does not know; [`DEFAULT_UNKNOWN_FIELDS`].
     #[serde(default)]
@@ -53,15 +57,6 @@ pub struct IngestConfig {
     /// are refused without, whatever the address is: a tunnel on this machine may lead anywhere.
     #[serde(default)]
     pub allow_insecure: bool,
-}
-
-/// How record values are encoded.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Format {
-    /// One JSON object a record.
-    #[default]
-    Json,
 }
 
 /// Where a partition without progress begins.
@@ -97,8 +92,9 @@ impl Default for UnknownFields {
 }
 
 impl IngestConfig {
-    /// Checks what can be checked without a broker: topics are named once and legally, the group has a name, and no
-    /// client setting undermines exactly-once, or security without [`allow_insecure`](Self::allow_insecure).
+    /// Checks what can be checked without a broker: topics are named once and legally, the group has a name, the format
+    /// can be read by the schema if that is declared, and no client setting undermines exactly-once, or security without
+    /// [`allow_insecure`](Self::allow_insecure).
     ///
     /// # Errors
     /// A usage error that names what is wrong.
@@ -115,6 +111,7 @@ impl IngestConfig {
         if self.group.as_ref().is_some_and(String::is_empty) {
             return Err(Error::GroupName);
         }
+        self.check_format()?;
         if !self.allow_insecure {
             self.client.check_secure()?;
         }

@@ -246,6 +246,14 @@ pub enum Error {
     /// A consumer group is named by an empty string.
     #[error("the group's name is empty: name one, or leave `group` out for puddle-<pipeline>")]
     GroupName,
+    /// The records' format cannot be read as it is configured.
+    #[error("format = {format:?}: {reason}")]
+    Format {
+        /// The format's name.
+        format: &'static str,
+        /// What is wrong, and what to write instead.
+        reason: String,
+    },
     /// A schema is wrong.
     #[error(transparent)]
     Schema(#[from] SchemaError),
@@ -265,6 +273,7 @@ impl Error {
             | Error::UnknownColumn { .. }
             | Error::Pace { .. }
             | Error::Partitions { .. }
+            | Error::Format { .. }
             | Error::GroupName => true,
             // The broker's word on what was set.
             Error::Group { code, .. } => *code == RDKafkaErrorCode::InvalidSessionTimeout,

@@ -4,7 +4,7 @@ pub mod admin;
 mod client;
 mod config;
 mod error;
-mod format;
+pub mod format;
 pub mod identity;
 pub mod json;
 mod nearest;
@@ -17,8 +17,9 @@ mod security;
 mod source;
 
 pub use client::{ClientSettings, DEFAULT_SOCKET_TIMEOUT};
-pub use config::{DEFAULT_START, DEFAULT_UNKNOWN_FIELDS, Format, IngestConfig, Start, UnknownFields};
+pub use config::{DEFAULT_START, DEFAULT_UNKNOWN_FIELDS, IngestConfig, Start, UnknownFields};
 pub use error::Error;
+pub use format::Format;
 pub use source::{
     Ack, DEFAULT_BUDGET_BYTES, DEFAULT_REVOKE_WAIT, Event, FreshProgress, Outage, START_PATIENCE, Source,
     SourceSettings, Watermarks,

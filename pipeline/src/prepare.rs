@@ -109,11 +109,11 @@ pub(crate) fn without_broker(pipeline: &Pipeline) -> Result<(Transform, SchemaDe
     Ok((transform(pipeline, &schema)?, schema))
 }
 
-/// The schema that records are decoded by, if it is declared or was pinned by an earlier run.
+/// The schema that records are decoded by, if it is declared, the format has one, or an earlier run pinned it.
 fn known_schema(pipeline: &Pipeline) -> Result<Option<SchemaDecl>, Error> {
     let pin = pipeline.schema_file();
-    match &pipeline.ingest.schema {
-        Some(declared) => Ok(Some(declared.clone())),
+    match pipeline.ingest.known_schema() {
+        Some(schema) => Ok(Some(schema)),
         None => Ok(SchemaDecl::load(&pin)?),
     }
 }

@@ -14,10 +14,10 @@ use std::mem::take;
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, ArrowPrimitiveType, BooleanArray, ListArray, NullBufferBuilder, PrimitiveArray, StringArray,
-    StructArray, types::*,
+    ArrayRef, ArrowPrimitiveType, BinaryArray, BooleanArray, ListArray, PrimitiveArray,
+    StringArray, StructArray, types::*,
 };
-use arrow::buffer::{Buffer, NullBuffer, OffsetBuffer};
+use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer, OffsetBuffer};
 use arrow::datatypes::{FieldRef, Fields};
 
 use crate::schema::{FieldDecl, Kind, ValueDecl, arrow_fields, list_field};
@@ -29,7 +29,7 @@ pub(crate) struct Column {
     pub(crate) nullable: bool,
     /// How many buffers a null lengthens: one, or those of all fields of an object.
     pub(crate) width: usize,
-    validity: NullBufferBuilder,
+    nulls: Nulls,
 }
 
 #[derive(Debug)]
@@ -42,11 +42,12 @@ pub(crate) enum Values {
     Date(Vec<i32>),
     String(Text),
     Json(Text),
-    Struct(Object),
+    Binary(Text),
+    Struct(Box<Object>),
     List(List),
 }
 
-/// Strings behind one another.
+/// Strings, or other bytes, behind one another.
 #[derive(Debug)]
 pub(crate) struct Text {
     bytes: Vec<u8>,
@@ -64,6 +65,10 @@ pub(crate) struct List {
 /// Arrow's offsets: where each value ends, behind a leading 0.
 #[derive(Debug)]
 struct Offsets(Vec<i32>);
+
+/// Which values of a column are null: bits, only as far as the last null, so that a value that is there costs nothing.
+#[derive(Debug, Default)]
+struct Nulls(Vec<u64>);
 
 /// The fields of an object, each with its column.
 #[derive(Debug)]
@@ -89,7 +94,8 @@ impl Column {
             Kind::Date => Values::Date(Vec::new()),
             Kind::String => Values::String(Text::new()),
             Kind::Json => Values::Json(Text::new()),
-            Kind::Struct(fields) => Values::Struct(Object::new(fields, &format!("{path}."))),
+            Kind::Binary => Values::Binary(Text::new()),
+            Kind::Struct(fields) => Values::Struct(Box::new(Object::new(fields, &format!("{path}.")))),
             Kind::List(element) => Values::List(List {
                 field: Arc::new(list_field(element)),
                 elements: Box::new(Column::new(element, &format!("{path}[]"))),
@@ -100,7 +106,7 @@ impl Column {
             Values::Struct(object) => 1 + object.columns.iter().map(|column| column.width).sum::<usize>(),
             _ => 1,
         };
-        Self { values, nullable: value.nullable, width, validity: NullBufferBuilder::new(0) }
+        Self { values, nullable: value.nullable, width, nulls: Nulls::default() }
     }
 
     /// What the column takes, for reasons of rejection.
@@ -114,6 +120,7 @@ impl Column {
             Values::Date(_) => "date (YYYY-MM-DD)",
             Values::String(_) => "string",
             Values::Json(_) => "json",
+            Values::Binary(_) => "binary",
             Values::Struct(_) => "object",
             Values::List(_) => "array",
         }
@@ -121,27 +128,33 @@ impl Column {
 
     #[inline]
     pub(crate) fn len(&self) -> usize {
-        self.validity.len()
+        match &self.values {
+            Values::Bool(values) => values.len(),
+            Values::Int32(values) | Values::Date(values) => values.len(),
+            Values::Int64(values) | Values::Timestamp(values) => values.len(),
+            Values::Float64(values) => values.len(),
+            Values::String(text) | Values::Json(text) | Values::Binary(text) => text.len(),
+            Values::Struct(object) => object.len(),
+            Values::List(list) => list.len(),
+        }
     }
 
     /// Marks the value that was just appended to `values` as there.
     #[inline]
-    pub(crate) fn mark_valid(&mut self) {
-        self.validity.append_non_null();
-    }
+    pub(crate) fn mark_valid(&mut self) {}
 
     /// Appends a null, whether or not the column is nullable: below a null object every column has one.
     pub(crate) fn append_null(&mut self) {
+        self.nulls.set(self.len());
         match &mut self.values {
             Values::Bool(values) => values.push(false),
             Values::Int32(values) | Values::Date(values) => values.push(0),
             Values::Int64(values) | Values::Timestamp(values) => values.push(0),
             Values::Float64(values) => values.push(0.0),
-            Values::String(text) | Values::Json(text) => text.push(""),
+            Values::String(text) | Values::Json(text) | Values::Binary(text) => text.push(""),
             Values::Struct(object) => object.columns.iter_mut().for_each(Column::append_null),
             Values::List(list) => list.end(),
         }
-        self.validity.append_null();
     }
 
     /// Makes room for so many more rows.
@@ -151,7 +164,9 @@ impl Column {
             Values::Int32(values) | Values::Date(values) => values.reserve(rows),
             Values::Int64(values) | Values::Timestamp(values) => values.reserve(rows),
             Values::Float64(values) => values.reserve(rows),
-            Values::String(text) | Values::Json(text) => text.ends.0.reserve(rows),
+            Values::String(text) | Values::Json(text) | Values::Binary(text) => {
+                text.ends.0.reserve(rows);
+            }
             Values::Struct(object) => object.reserve(rows),
             Values::List(list) => list.ends.0.reserve(rows),
         }
@@ -164,18 +179,20 @@ impl Column {
             Values::Int32(values) | Values::Date(values) => values.truncate(len),
             Values::Int64(values) | Values::Timestamp(values) => values.truncate(len),
             Values::Float64(values) => values.truncate(len),
-            Values::String(text) | Values::Json(text) => text.bytes.truncate(text.ends.truncate(len)),
+            Values::String(text) | Values::Json(text) | Values::Binary(text) => {
+                text.bytes.truncate(text.ends.truncate(len));
+            }
             Values::Struct(object) => object.truncate(len),
             Values::List(list) => list.elements.truncate(list.ends.truncate(len)),
         }
-        self.validity.truncate(len);
+        self.nulls.truncate(len);
     }
 
     /// The values as an Arrow array; the column is empty again.
     fn finish(&mut self) -> ArrayRef {
-        let nulls = self.validity.finish();
+        let nulls = self.nulls.finish(self.len());
         // What is null in a column that is not nullable lies below a null object, which masks it.
-        let nulls = if self.nullable { nulls } else { None };
+        let nulls = nulls.filter(|_| self.nullable);
         match &mut self.values {
             Values::Bool(values) => Arc::new(BooleanArray::new(take(values).into(), nulls)),
             Values::Int32(values) => primitive::<Int32Type>(values, nulls),
@@ -187,6 +204,7 @@ impl Column {
                 Arc::new(array.with_timezone("UTC"))
             }
             Values::String(text) | Values::Json(text) => Arc::new(text.finish(nulls)),
+            Values::Binary(bytes) => Arc::new(bytes.finish_binary(nulls)),
             Values::Struct(object) => {
                 Arc::new(StructArray::new(object.fields.clone(), object.finish_columns(), nulls))
             }
@@ -209,19 +227,77 @@ impl Text {
 
     #[inline]
     pub(crate) fn push(&mut self, text: &str) {
-        self.bytes.extend_from_slice(text.as_bytes());
+        self.push_bytes(text.as_bytes());
+    }
+
+    #[inline]
+    pub(crate) fn push_bytes(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
         self.ends.push(self.bytes.len());
+    }
+
+    /// The bytes of the next value, to append to; [`end`](Self::end) makes them one.
+    #[inline]
+    pub(crate) fn open(&mut self) -> &mut Vec<u8> {
+        &mut self.bytes
+    }
+
+    #[inline]
+    pub(crate) fn end(&mut self) {
+        self.ends.push(self.bytes.len());
+    }
+
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        self.ends.len()
     }
 
     fn finish(&mut self, nulls: Option<NullBuffer>) -> StringArray {
         StringArray::new(self.ends.finish(), Buffer::from_vec(take(&mut self.bytes)), nulls)
     }
+
+    fn finish_binary(&mut self, nulls: Option<NullBuffer>) -> BinaryArray {
+        BinaryArray::new(self.ends.finish(), Buffer::from_vec(take(&mut self.bytes)), nulls)
+    }
 }
 
 impl List {
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        self.ends.len()
+    }
+
     /// Ends a list behind the elements that were appended since the last one.
     pub(crate) fn end(&mut self) {
         self.ends.push(self.elements.len());
+    }
+}
+
+impl Nulls {
+    fn set(&mut self, at: usize) {
+        let word = at / 64;
+        if word >= self.0.len() {
+            self.0.resize(word + 1, 0);
+        }
+        self.0[word] |= 1 << (at % 64);
+    }
+
+    fn truncate(&mut self, len: usize) {
+        self.0.truncate(len.div_ceil(64));
+        if let (Some(word), 1..) = (self.0.get_mut(len / 64), len % 64) {
+            *word &= (1 << (len % 64)) - 1;
+        }
+    }
+
+    /// Arrow's bits, in which a null is 0, for so many values.
+    fn finish(&mut self, len: usize) -> Option<NullBuffer> {
+        let mut words = take(&mut self.0);
+        if words.iter().all(|word| *word == 0) {
+            return None;
+        }
+        words.resize(len.div_ceil(64), 0);
+        words.iter_mut().for_each(|word| *word = (!*word).to_le());
+        Some(NullBuffer::new(BooleanBuffer::new(words.into(), 0, len)))
     }
 }
 
@@ -230,6 +306,12 @@ impl Offsets {
         Self(vec![0])
     }
 
+    #[inline]
+    fn len(&self) -> usize {
+        self.0.len() - 1
+    }
+
+    #[inline]
     fn push(&mut self, end: usize) {
         // A column holds no more bytes or elements than its raw batch has bytes, and those are within i32.
         debug_assert!(i32::try_from(end).is_ok());
@@ -263,6 +345,12 @@ impl Object {
         }
     }
 
+    /// How many objects the columns hold. Between objects, all columns have one length.
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        self.columns[0].len()
+    }
+
     pub(crate) fn name(&self, index: usize) -> &str {
         &self.names[index]
     }
@@ -276,9 +364,14 @@ impl Object {
         if self.names.get(guess).is_some_and(|guessed| **guessed == *name) {
             return Some(guess);
         }
-        let index = *self.by_name.get(name)?;
+        let index = self.index(name)?;
         self.followers[before] = index;
         Some(index)
+    }
+
+    /// The index of the field called `name`.
+    pub(crate) fn index(&self, name: &str) -> Option<usize> {
+        self.by_name.get(name).copied()
     }
 
     pub(crate) fn reserve(&mut self, rows: usize) {

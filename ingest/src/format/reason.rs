@@ -35,6 +35,7 @@ pub(crate) enum Found<'a> {
     String(&'a str),
     Array,
     Object,
+    Binary,
     /// Any value, by its JSON text.
     Text(&'a str),
     /// A value that nests deeper than so many levels.
@@ -42,7 +43,7 @@ pub(crate) enum Found<'a> {
 }
 
 impl Problem {
-    pub(crate) fn new(what: &'static str) -> Self {
+    pub(crate) fn new(what: impl Into<Cow<'static, str>>) -> Self {
         Self { what: what.into(), path: Vec::new() }
     }
 
@@ -109,6 +110,7 @@ impl fmt::Display for Found<'_> {
             Found::String(value) => write!(f, "string {:?}", cite(value)),
             Found::Array => f.write_str("array"),
             Found::Object => f.write_str("object"),
+            Found::Binary => f.write_str("bytes"),
             Found::Text(text) => match text.as_bytes().first() {
                 Some(b'"') => write!(f, "string {}", cite(text)),
                 Some(b'[') => Found::Array.fmt(f),

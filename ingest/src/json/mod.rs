@@ -44,6 +44,7 @@ use serde_json::Deserializer;
 use self::context::Context;
 use self::visit::RecordSeed;
 use crate::UnknownFields;
+use crate::format::Unknown;
 use crate::format::column::Object;
 use crate::format::origin::Origin;
 use crate::format::reason::Problem;
@@ -66,17 +67,6 @@ pub struct Decoder {
     context: Context,
     /// Rows that lack undeclared fields of their records.
     left_out: u64,
-}
-
-/// The fields that were skipped because the schema does not declare them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Unknown<'a> {
-    /// How many, over all records read so far, rejected ones included.
-    pub count: u64,
-    /// How many records became rows without some of their fields.
-    pub left_out: u64,
-    /// The path of the first one.
-    pub first: Option<&'a str>,
 }
 
 impl Decoder {

@@ -14,7 +14,7 @@ pub enum SchemaError {
     /// The name of a type is unknown.
     #[error(
         "field `{path}`: unknown type `{found}`{}; the types are bool, int32, int64, \
-         float64, string, timestamp, date and json, each with ` not null` after it if a value must be there; \
+         float64, string, timestamp, date, json and binary, each with ` not null` after it if a value must be there; \
          a table for an object; [type] for a list",
         did_you_mean(nearest)
     )]

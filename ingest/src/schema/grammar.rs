@@ -15,7 +15,7 @@ use crate::nearest::nearest;
 const NOT_NULL: &str = " not null";
 
 /// The scalar types by their names.
-const SCALARS: [(&str, Kind); 8] = [
+const SCALARS: [(&str, Kind); 9] = [
     ("bool", Kind::Bool),
     ("int32", Kind::Int32),
     ("int64", Kind::Int64),
@@ -24,11 +24,15 @@ const SCALARS: [(&str, Kind); 8] = [
     ("timestamp", Kind::Timestamp),
     ("date", Kind::Date),
     ("json", Kind::Json),
+    ("binary", Kind::Binary),
 ];
 
 /// Names that other systems give to these types, and that spelling alone would not lead to the right one.
-const ALIASES: [(&str, &str); 15] = [
+const ALIASES: [(&str, &str); 18] = [
     ("bigint", "int64"),
+    ("blob", "binary"),
+    ("bytea", "binary"),
+    ("bytes", "binary"),
     ("datetime", "timestamp"),
     ("decimal", "float64"),
     ("double", "float64"),

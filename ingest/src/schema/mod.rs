@@ -18,6 +18,7 @@
 //! | `"timestamp"` | an RFC 3339 string, or integer milliseconds since 1970 (UTC) | Timestamp in microseconds, UTC |
 //! | `"date"` | a string `YYYY-MM-DD` | Date32 |
 //! | `"json"` | anything; kept as its JSON text | Utf8 |
+//! | `"binary"` | none: for the formats `avro` and `bytes` | Binary |
 //! | a table | an object with these fields | Struct |
 //! | an array with one type in it | an array of that type | List |
 //!
@@ -107,6 +108,8 @@ pub enum Kind {
     Date,
     /// Any JSON value, kept as its text.
     Json,
+    /// Bytes.
+    Binary,
     /// An object with these fields.
     Struct(Vec<FieldDecl>),
     /// An array of such values.
@@ -153,6 +156,7 @@ impl Kind {
             Kind::String | Kind::Json => DataType::Utf8,
             Kind::Timestamp => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
             Kind::Date => DataType::Date32,
+            Kind::Binary => DataType::Binary,
             Kind::Struct(fields) => DataType::Struct(arrow_fields(fields)),
             Kind::List(element) => DataType::List(Arc::new(list_field(element))),
         }

@@ -8,7 +8,7 @@ use tracing::warn;
 
 use super::Event;
 use crate::error::Error;
-use crate::json::{Decoder, Unknown};
+use crate::format::{Decoder, Unknown};
 use crate::raw::RawBatch;
 
 /// What the poll thread sends.
@@ -34,14 +34,19 @@ pub(super) fn decode(mut decoder: Decoder, raw: Receiver<Envelope>, events: Unbo
     let mut seen = Seen::default();
     for envelope in raw {
         let delivery = match envelope {
-            Envelope::Batch(raw) => {
-                let batch = decoder.decode(&raw);
-                if let Some(news) = seen.first(&decoder, &batch) {
-                    warn!("{news}");
+            Envelope::Batch(raw) => match decoder.decode(&raw) {
+                Ok(batch) => {
+                    if let Some(news) = seen.first(&decoder, &batch) {
+                        warn!("{news}");
+                    }
+                    let origin = Some((raw.partition.clone(), raw.generation));
+                    Delivery { event: Ok(Event::Batch(batch)), origin, cost: raw.memory() }
                 }
-                let origin = Some((raw.partition.clone(), raw.generation));
-                Delivery { event: Ok(Event::Batch(batch)), origin, cost: raw.memory() }
-            }
+                Err(error) => {
+                    let _ = events.send(Delivery { event: Err(error), origin: None, cost: raw.memory() });
+                    break;
+                }
+            },
             Envelope::Event(event, origin) => Delivery { event: Ok(event), origin, cost: 0 },
             Envelope::Failed(error) => Delivery { event: Err(error), origin: None, cost: 0 },
         };
@@ -89,20 +94,22 @@ impl Seen {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::UnknownFields;
     use crate::schema::SchemaDecl;
+    use crate::{IngestConfig, UnknownFields};
 
     /// What is said of two batches of these records, and then at the end.
     fn said(policy: UnknownFields, values: [&[&str]; 2]) -> [Option<String>; 3] {
         let schema: SchemaDecl = toml::from_str("id = 'int64'").unwrap();
-        let mut decoder = Decoder::new(&schema, policy);
+        let mut config: IngestConfig = toml::from_str("topics = ['flights']").unwrap();
+        config.unknown_fields = policy;
+        let mut decoder = Decoder::new(&config, &schema).unwrap();
         let mut seen = Seen::default();
         let [first, second] = values.map(|values| {
             let mut raw = RawBatch::new(TopicPartition::new("flights", 0), 1, 0);
             for (offset, value) in values.iter().enumerate() {
                 raw.push(offset as i64, None, None, Some(value.as_bytes()));
             }
-            let batch = decoder.decode(&raw);
+            let batch = decoder.decode(&raw).unwrap();
             seen.first(&decoder, &batch)
         });
         [first, second, seen.last(&decoder)]

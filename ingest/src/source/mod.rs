@@ -49,7 +49,7 @@ pub use self::settings::{
 use self::shared::Shared;
 use crate::client::{self, Context, lock};
 use crate::error::Error;
-use crate::json::Decoder;
+use crate::format::Decoder;
 
 /// How long closing waits for the group to let us go. An orderly leave takes milliseconds; it spares the group the wait
 /// for our session's end, and nothing else depends on it.
@@ -136,10 +136,12 @@ impl Source {
     /// Blocks, for [`START_PATIENCE`] at most when no broker answers.
     ///
     /// # Errors
-    /// What [`IngestConfig::validate`] finds; [`Error::Unreachable`], [`Error::Authentication`], [`Error::UnknownTopic`];
+    /// What [`IngestConfig::validate`] and [`Decoder::new`] find; [`Error::Unreachable`], [`Error::Authentication`],
+    /// [`Error::UnknownTopic`];
     /// [`Error::Gap`], [`Error::Recreated`] and [`Error::MissingPartition`] when `progress` does not fit.
     pub fn start(settings: SourceSettings, progress: Progress) -> Result<Source, Error> {
         settings.config.validate()?;
+        let decoder = Decoder::new(&settings.config, &settings.schema)?;
         let consumer: BaseConsumer<Context> = client::create(&settings.client_config()?, Context::default())?;
         let known = find_partitions(&consumer, &settings)?;
         let progress =
@@ -156,7 +158,6 @@ impl Source {
         let (commands, command_receiver) = mpsc::channel();
         let (raw_sender, raw_receiver) = mpsc::channel::<Envelope>();
         let (event_sender, events) = tokio::sync::mpsc::unbounded_channel();
-        let decoder = Decoder::new(&settings.schema, settings.config.unknown_fields);
         let poller = Poller::new(
             Arc::new(consumer),
             settings,

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use arrow::array::{AsArray, BinaryArray, RecordBatch};
 use arrow::compute::concat_batches;
 use arrow::datatypes::Int64Type;
-use puddle_ingest::json::Decoder;
+use puddle_ingest::format::Decoder;
 use puddle_ingest::raw::{RawBatch, RawRecord};
 use puddle_sink::config::REJECTED_SUFFIX;
 use puddle_sink::lake::{self, TableFile};
@@ -78,10 +78,10 @@ pub struct Outcome {
 /// No schema yet; a schema or SQL that does not fit the table; a file that cannot be read; all errors of the sink.
 pub async fn retry(pipeline: &Pipeline, lake: &Path, watch: Arc<Watch>) -> Result<Outcome, Error> {
     let (transform, schema) = prepare::without_broker(pipeline)?;
-    let decoder = Decoder::new(&schema, pipeline.ingest.unknown_fields);
     let (lake, config, owner) = (lake.to_owned(), pipeline.sink.clone(), pipeline.name.clone());
-    let portion_rows = pipeline.commit.rows;
+    let (ingest, portion_rows) = (pipeline.ingest.clone(), pipeline.commit.rows);
     blocking(move || {
+        let decoder = Decoder::new(&ingest, &schema)?;
         let rejected = format!("{}{REJECTED_SUFFIX}", config.table);
         // Before the sink is opened, which would make a table.
         lake::table(&lake, &rejected)?;
@@ -247,7 +247,7 @@ impl Again {
     }
 
     fn attempt_records(&mut self, raw: &RawBatch) -> Result<Tried, Error> {
-        let batch = self.decoder.decode(raw);
+        let batch = self.decoder.decode(raw)?;
         let (rows, failed) = self.transform.apply_or_reject(&batch.rows)?;
         let mut rejected = batch.rejected;
         if !failed.is_empty() {

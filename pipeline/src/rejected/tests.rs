@@ -10,7 +10,7 @@ use arrow::array::{
     TimestampMillisecondArray,
 };
 use arrow::datatypes::Int64Type;
-use puddle_ingest::json::Decoder;
+use puddle_ingest::format::Decoder;
 use puddle_ingest::raw::RawBatch;
 use puddle_sink::{Epoch, Retried, Span, lake};
 use puddle_types::{Offset, Progress, TopicPartition, metadata};
@@ -56,7 +56,7 @@ impl Bench {
     /// Commits these values of partition 0 and 1, in turn, as a run would; SQL that fails is for a broker to test.
     fn run(&self, pipeline: &Pipeline, values: &[Option<&[u8]>]) {
         let (mut transform, schema) = prepare::without_broker(pipeline).unwrap();
-        let mut decoder = Decoder::new(&schema, pipeline.ingest.unknown_fields);
+        let mut decoder = Decoder::new(&pipeline.ingest, &schema).unwrap();
         let columns = transform.output_schema();
         let mut sink = puddle_sink::open(&self.lake(), &pipeline.sink, columns, &pipeline.name).unwrap();
         let mut partitions = BTreeMap::new();
@@ -67,7 +67,7 @@ impl Bench {
             for (i, value) in values.iter().skip(number as usize).step_by(2).enumerate() {
                 raw.push(from + i as Offset, Some(1_357_000_000_000 + i as i64), Some(b"key"), *value);
             }
-            let batch = decoder.decode(&raw);
+            let batch = decoder.decode(&raw).unwrap();
             let rows = transform.apply(&batch.rows).unwrap();
             sink.write(&rows).unwrap();
             sink.write_rejected(&batch.rejected).unwrap();
