@@ -1,22 +1,25 @@
-//! The data plane of a consumer: records, ends and errors of its partitions, a few hundred a call.
+//! The data plane of a consumer: records, ends and errors of its partitions, all that wait in one call.
 //!
 //! ```text
 //! broker --fetch--> partition queue --+
-//! broker --fetch--> partition queue --+--> MessageQueue --poll--> runs of one partition
+//! broker --fetch--> partition queue --+--> MessageQueue --serve--> Receive: find(partition), receive(item), ...
 //!                                          consumer.poll() --> rebalances, errors, log lines
 //! ```
 //!
 //! Records have a queue of their own for three reasons. An end of partition arrives with its topic and its offset:
 //! rdkafka's safe interface passes on neither, and the offset is what accounts for control records behind the last
 //! record. Back-pressure is to leave this queue alone while the group is still served: librdkafka stops fetching at
-//! its queue bounds, and unlike with `pause` nothing that was fetched is thrown away. And a record costs no event of
-//! its own, only a look at the queue.
+//! its queue bounds, and unlike with `pause` nothing that was fetched is thrown away. And a record costs no event, no
+//! lock and no look at the clock of its own: one call takes all that wait off the queue at once.
 //!
-//! This module and [`identity`](crate::identity) are the only ones with unsafe code. It relies on three promises of librdkafka: its handles may be used from
-//! any thread; a message stays valid until it is destroyed; a queue must be destroyed before its client.
+//! This module and [`identity`](crate::identity) are the only ones with unsafe code. It relies on these promises of
+//! librdkafka: its handles may be used from any thread; a message that is handed out stays valid until the call that
+//! got it returns; a queue must be destroyed before its client.
 
-use std::ffi::{CStr, CString};
-use std::marker::PhantomData;
+use std::any::Any;
+use std::ffi::{CStr, CString, c_void};
+use std::ops::ControlFlow;
+use std::panic::{self, AssertUnwindSafe};
 use std::ptr;
 use std::slice;
 use std::sync::Arc;
@@ -29,9 +32,6 @@ use rdkafka::types::RDKafkaRespErr;
 
 use crate::client::Context;
 
-/// The most messages that one call takes.
-const TAKE: usize = 1024;
-
 /// The queue into which a consumer's partitions are led.
 pub(crate) struct MessageQueue {
     queue: *mut ffi::rd_kafka_queue_t,
@@ -41,18 +41,14 @@ pub(crate) struct MessageQueue {
 // SAFETY: librdkafka's handles may be used from any thread.
 unsafe impl Send for MessageQueue {}
 
-/// What one call took; consecutive messages of one partition are a [`Run`].
-pub(crate) struct Taken<'q> {
-    messages: Vec<*mut ffi::rd_kafka_message_t>,
-    /// A message must not outlive its client.
-    client: PhantomData<&'q MessageQueue>,
-}
+/// Takes what a queue hands out.
+pub(crate) trait Receive {
+    /// Finds a partition: asked once for consecutive messages of one partition, whose messages are thrown away when
+    /// there is no such place. Places must stay what they are while the queue is served.
+    fn find(&self, topic: &str, partition: i32) -> Option<usize>;
 
-/// Consecutive messages of one partition.
-pub(crate) struct Run<'t> {
-    pub(crate) topic: &'t str,
-    pub(crate) partition: i32,
-    messages: &'t [*mut ffi::rd_kafka_message_t],
+    /// Takes a message of the partition at `place`. Breaking off leaves the messages behind it in the queue.
+    fn receive(&mut self, place: usize, item: Item<'_>) -> ControlFlow<()>;
 }
 
 /// What a partition has to say next.
@@ -68,11 +64,16 @@ pub(crate) enum Item<'t> {
     End {
         next: Offset,
     },
-    Error {
-        code: RDKafkaRespErr,
-        offset: Offset,
-        text: String,
-    },
+    Error(ItemError),
+}
+
+/// What went wrong with a partition.
+#[derive(Debug)]
+pub(crate) struct ItemError {
+    pub(crate) code: RDKafkaRespErr,
+    /// Where the partition was to be read.
+    pub(crate) offset: Offset,
+    pub(crate) text: String,
 }
 
 impl MessageQueue {
@@ -97,26 +98,32 @@ impl MessageQueue {
         }
     }
 
-    /// Takes what there is, up to some hundred messages, after waiting up to `timeout` for a first one.
-    pub(crate) fn poll(&self, timeout: Duration) -> Taken<'_> {
-        let mut timeout = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
-        let mut messages = Vec::new();
-        while messages.len() < TAKE {
-            // SAFETY: the queue is valid. A message that is returned is ours to destroy.
-            //
-            // Not `rd_kafka_consume_batch_queue`: it takes an end of partition for a record at that offset, and
-            // when a rebalance then pauses the partition for a moment, librdkafka goes on one record too far.
-            let message = unsafe { ffi::rd_kafka_consume_queue(self.queue, timeout) };
-            if message.is_null() {
-                break;
-            }
-            if messages.is_empty() {
-                messages.reserve(TAKE);
-            }
-            messages.push(message);
-            timeout = 0;
+    /// Hands all that waits to `receiver`, in order, after waiting up to `timeout` for a first message. That is at most
+    /// what librdkafka's bounds let it fetch ahead.
+    ///
+    /// # Panics
+    /// When the receiver does.
+    pub(crate) fn serve<R: Receive>(&self, timeout: Duration, receiver: &mut R) {
+        let timeout = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
+        let client = self.consumer.client().native_ptr();
+        let mut call = Call { receiver, client, run: None, panic: None };
+        // SAFETY: the queue is valid, and holds nothing but records, ends and errors of partitions, which are what
+        // this function can hand out. `call` is only used, by `deliver::<R>`, until the function returns.
+        //
+        // Not `rd_kafka_consume_batch_queue`: it takes an end of partition for a record at that offset, and when a
+        // rebalance then pauses the partition for a moment, librdkafka goes on one record too far. Here the position
+        // moves with each record, just before the record is handed over, and with nothing else.
+        unsafe {
+            ffi::rd_kafka_consume_callback_queue(
+                self.queue,
+                timeout,
+                Some(deliver::<R>),
+                ptr::from_mut(&mut call).cast(),
+            );
         }
-        Taken { messages, client: PhantomData }
+        if let Some(panic) = call.panic {
+            panic::resume_unwind(panic);
+        }
     }
 
     /// Whether the consumer is in its group, as far as it knows: it has an id there until it leaves.
@@ -160,48 +167,64 @@ impl Drop for MessageQueue {
     }
 }
 
-impl Taken<'_> {
-    /// What was taken, in order.
-    pub(crate) fn runs(&self) -> impl Iterator<Item = Run<'_>> {
-        // SAFETY: each pointer is a message that is valid until `self` is dropped. As the messages keep their
-        // topics alive, equal topic pointers mean the same topic.
-        let same = |a: &*mut ffi::rd_kafka_message_t, b: &*mut ffi::rd_kafka_message_t| unsafe {
-            (**a).rkt == (**b).rkt && (**a).partition == (**b).partition
-        };
-        self.messages.chunk_by(same).map(|messages| {
-            // SAFETY: as above; a topic's name lives as long as the topic.
-            let (topic, partition) = unsafe {
-                let first = &*messages[0];
-                let name = match first.rkt.is_null() {
-                    true => c"",
-                    false => CStr::from_ptr(ffi::rd_kafka_topic_name(first.rkt)),
-                };
-                (name.to_str().unwrap_or_default(), first.partition)
-            };
-            Run { topic, partition, messages }
-        })
+/// A call of [`MessageQueue::serve`].
+struct Call<'r, R> {
+    receiver: &'r mut R,
+    client: *mut ffi::rd_kafka_t,
+    /// The topic and the partition of the message before, and their place.
+    run: Option<(*mut ffi::rd_kafka_topic_t, i32, Option<usize>)>,
+    /// To go on with once librdkafka's frames are left: nothing may unwind through them.
+    panic: Option<Box<dyn Any + Send>>,
+}
+
+/// # Safety
+/// To be called by librdkafka only, with a [`Call<R>`] that nothing else uses.
+unsafe extern "C" fn deliver<R: Receive>(message: *mut ffi::rd_kafka_message_t, call: *mut c_void) {
+    // SAFETY: `serve` passes its call, and librdkafka a message that is valid until we return.
+    let (message, call) = unsafe { (&*message, &mut *call.cast::<Call<'_, R>>()) };
+    let delivered = panic::catch_unwind(AssertUnwindSafe(|| call.deliver(message)));
+    let broken_off = match delivered {
+        Ok(flow) => flow.is_break(),
+        Err(panic) => {
+            call.panic = Some(panic);
+            true
+        }
+    };
+    if broken_off {
+        // SAFETY: the client is valid. It puts back what it took off the queue and did not hand out.
+        unsafe { ffi::rd_kafka_yield(call.client) }
     }
 }
 
-impl Drop for Taken<'_> {
-    fn drop(&mut self) {
-        for message in self.messages.drain(..) {
-            // SAFETY: ours since `poll`, and destroyed once. Nothing borrowed from it outlives `self`.
-            unsafe { ffi::rd_kafka_message_destroy(message) }
+impl<R: Receive> Call<'_, R> {
+    fn deliver(&mut self, message: &ffi::rd_kafka_message_t) -> ControlFlow<()> {
+        let place = match self.run {
+            // All messages of a call, and with each its topic, are alive when it begins: where two that follow one
+            // another have equal topic pointers, they have the same topic.
+            Some((topic, partition, place)) if topic == message.rkt && partition == message.partition => {
+                place
+            }
+            _ => {
+                // SAFETY: a message keeps its topic alive, and the topic its name.
+                let topic = match message.rkt.is_null() {
+                    true => c"",
+                    false => unsafe { CStr::from_ptr(ffi::rd_kafka_topic_name(message.rkt)) },
+                };
+                let place = self.receiver.find(topic.to_str().unwrap_or_default(), message.partition);
+                self.run = Some((message.rkt, message.partition, place));
+                place
+            }
+        };
+        match place {
+            // SAFETY: librdkafka handed out the message, and it is valid until we return.
+            Some(place) => self.receiver.receive(place, unsafe { item(message) }),
+            None => ControlFlow::Continue(()),
         }
     }
 }
 
-impl<'t> Run<'t> {
-    /// The messages, in offset order.
-    pub(crate) fn items(&self) -> impl Iterator<Item = Item<'t>> + use<'t> {
-        // SAFETY: the messages are valid for 't.
-        self.messages.iter().map(|message| unsafe { item(&**message) })
-    }
-}
-
 /// # Safety
-/// The message must be valid for 't.
+/// The message must be one that librdkafka handed out, and valid for 't.
 unsafe fn item<'t>(message: &'t ffi::rd_kafka_message_t) -> Item<'t> {
     // SAFETY: the caller's promise; librdkafka's lengths belong to its pointers.
     unsafe {
@@ -219,7 +242,7 @@ unsafe fn item<'t>(message: &'t ffi::rd_kafka_message_t) -> Item<'t> {
                     true => String::new(),
                     false => CStr::from_ptr(text).to_string_lossy().into_owned(),
                 };
-                Item::Error { code, offset: message.offset, text }
+                Item::Error(ItemError { code, offset: message.offset, text })
             }
         }
     }

@@ -14,7 +14,7 @@
 //! # }
 //! ```
 
-use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -26,7 +26,7 @@ use rdkafka::{Offset as KafkaOffset, TopicPartitionList};
 
 use crate::client::{self, ClientSettings, Context};
 use crate::error::{Error, reason};
-use crate::queue::{Item, MessageQueue};
+use crate::queue::{Item, ItemError, MessageQueue, Receive};
 use crate::raw::RawBatch;
 
 /// How long [`Reader::open`] waits for the first answer of a broker.
@@ -72,7 +72,7 @@ pub struct Reader {
     // Dropped before the consumer that it belongs to.
     queue: MessageQueue,
     consumer: Arc<BaseConsumer<Context>>,
-    open: BTreeMap<TopicPartition, Progressing>,
+    open: Vec<Progressing>,
     ready: Vec<RawBatch>,
     values: bool,
     heard: Instant,
@@ -82,6 +82,8 @@ pub struct Reader {
 struct Progressing {
     end: Offset,
     batch: RawBatch,
+    /// Whether nothing of the range lies ahead any more.
+    passed: bool,
 }
 
 impl Reader {
@@ -108,7 +110,7 @@ impl Reader {
         let metadata = client::metadata(&consumer, brokers, OPEN_PATIENCE)?;
 
         let queue = MessageQueue::new(Arc::clone(&consumer));
-        let mut open = BTreeMap::new();
+        let mut open = Vec::new();
         let mut assignment = TopicPartitionList::with_capacity(ranges.len());
         for Range { partition, from, next } in ranges {
             if !client::partitions_of(&metadata, &partition.topic, brokers)?.contains(&partition.partition) {
@@ -121,8 +123,7 @@ impl Reader {
             assignment
                 .add_partition_offset(&partition.topic, partition.partition, KafkaOffset::Offset(from))
                 .map_err(|error| Error::kafka(format!("read {partition} from offset {from}"), &error))?;
-            let batch = RawBatch::new(partition.clone(), 0, from);
-            open.insert(partition, Progressing { end: next, batch });
+            open.push(Progressing { end: next, batch: RawBatch::new(partition, 0, from), passed: false });
         }
         consumer.assign(&assignment).map_err(|error| Error::kafka("assign partitions", &error))?;
         Ok(Reader { queue, consumer, open, ready: Vec::new(), values: true, heard: Instant::now() })
@@ -159,43 +160,28 @@ impl Reader {
         {
             return Err(Error::Kafka { doing: "read".into(), reason: reason(&error) });
         }
-        let taken = self.queue.poll(Duration::from_millis(50));
-        let mut ended = Vec::new();
-        for run in taken.runs() {
-            let partition = TopicPartition::new(run.topic, run.partition);
-            let Some(range) = self.open.get_mut(&partition) else { continue };
+        let mut reading = Reading {
+            open: &mut self.open,
+            ready: &mut self.ready,
+            values: self.values,
+            heard: false,
+            error: None,
+        };
+        self.queue.serve(Duration::from_millis(50), &mut reading);
+        let error = reading.error.take();
+        if reading.heard {
             self.heard = Instant::now();
-            for item in run.items() {
-                match item {
-                    Item::Record { offset, timestamp_ms, key, value } if offset < range.end => {
-                        let (key, value) = if self.values { (key, value) } else { (None, None) };
-                        if offset >= range.batch.next {
-                            range.batch.push(offset, timestamp_ms, key, value);
-                        }
-                    }
-                    Item::Record { .. } => ended.push(partition.clone()),
-                    Item::End { next } if next >= range.end => ended.push(partition.clone()),
-                    Item::End { next: high } => {
-                        let (low, expected) = (range.batch.from, range.end - 1);
-                        return Err(Error::Gap { partition, expected, low, high });
-                    }
-                    Item::Error { code, offset, text } => fail(&self.queue, &partition, code, offset, text)?,
-                }
-            }
-            if range.batch.next >= range.end {
-                ended.push(partition);
-            } else if range.batch.len() >= BATCH_RECORDS || range.batch.memory() >= BATCH_BYTES {
-                let rest = RawBatch::new(partition, 0, range.batch.next);
-                self.ready.push(std::mem::replace(&mut range.batch, rest));
-            }
         }
-        drop(taken);
-        for partition in ended {
-            self.finish(&partition)?;
+        if let Some((place, trouble)) = error {
+            self.fail(&self.open[place], trouble)?;
+        }
+        while let Some(place) = self.open.iter().position(Progressing::is_done) {
+            let range = self.open.remove(place);
+            self.finish(range)?;
         }
         if self.heard.elapsed() >= STALL {
-            let (partition, range) = self.open.first_key_value().expect("a range is open");
-            let doing = format!("read {partition} from offset {}", range.batch.next);
+            let range = self.open.first().expect("a range is open");
+            let doing = format!("read {} from offset {}", range.batch.partition, range.batch.next);
             let reason = format!("nothing was heard for {} s; {}", STALL.as_secs(), self.last_reason());
             return Err(Error::Kafka { doing, reason });
         }
@@ -205,9 +191,9 @@ impl Reader {
     }
 
     /// Hands on what is left of a range, and fetches no more of its partition.
-    fn finish(&mut self, partition: &TopicPartition) -> Result<(), Error> {
-        let Some(mut range) = self.open.remove(partition) else { return Ok(()) };
+    fn finish(&mut self, mut range: Progressing) -> Result<(), Error> {
         range.batch.next = range.end;
+        let partition = range.batch.partition.clone();
         self.ready.push(range.batch);
         let mut done = TopicPartitionList::with_capacity(1);
         done.add_partition(&partition.topic, partition.partition);
@@ -216,31 +202,94 @@ impl Reader {
             .map_err(|error| Error::kafka(format!("finish {partition}"), &error))
     }
 
+    /// Turns a partition's error into ours, unless librdkafka will try again by itself.
+    fn fail(&self, range: &Progressing, trouble: Trouble) -> Result<(), Error> {
+        let partition = &range.batch.partition;
+        match trouble {
+            Trouble::EndsEarly { high } => {
+                let (low, expected) = (range.batch.from, range.end - 1);
+                Err(Error::Gap { partition: partition.clone(), expected, low, high })
+            }
+            Trouble::Item(ItemError { code, offset, text }) => match code {
+                RDKafkaRespErr::RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET => {
+                    let (low, high) = self.queue.watermarks(partition).unwrap_or_default();
+                    Err(Error::Gap { partition: partition.clone(), expected: offset, low, high })
+                }
+                code if is_damage(code) => {
+                    Err(Error::Kafka { doing: format!("read offset {offset} of {partition}"), reason: text })
+                }
+                _ => {
+                    tracing::debug!("{partition} at offset {offset}: {text}");
+                    Ok(())
+                }
+            },
+        }
+    }
+
     fn last_reason(&self) -> String {
         self.consumer.context().last_reason()
     }
 }
 
-/// Turns a partition's error into ours, unless librdkafka will try again by itself.
-fn fail(
-    queue: &MessageQueue,
-    partition: &TopicPartition,
-    code: RDKafkaRespErr,
-    offset: Offset,
-    text: String,
-) -> Result<(), Error> {
-    match code {
-        RDKafkaRespErr::RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET => {
-            let (low, high) = queue.watermarks(partition).unwrap_or_default();
-            Err(Error::Gap { partition: partition.clone(), expected: offset, low, high })
-        }
-        code if is_damage(code) => {
-            Err(Error::Kafka { doing: format!("read offset {offset} of {partition}"), reason: text })
-        }
-        _ => {
-            tracing::debug!("{partition} at offset {offset}: {text}");
-            Ok(())
-        }
+impl Progressing {
+    fn is_done(&self) -> bool {
+        self.passed || self.batch.next >= self.end
+    }
+}
+
+/// One look at the queue.
+struct Reading<'r> {
+    open: &'r mut [Progressing],
+    ready: &'r mut Vec<RawBatch>,
+    values: bool,
+    /// Whether there was anything.
+    heard: bool,
+    /// What is wrong with the range at a place.
+    error: Option<(usize, Trouble)>,
+}
+
+enum Trouble {
+    /// The partition ends within the range.
+    EndsEarly {
+        high: Offset,
+    },
+    Item(ItemError),
+}
+
+impl Receive for Reading<'_> {
+    fn find(&self, topic: &str, partition: i32) -> Option<usize> {
+        let is_it = |p: &TopicPartition| p.partition == partition && &*p.topic == topic;
+        self.open.iter().position(|range| is_it(&range.batch.partition))
+    }
+
+    fn receive(&mut self, place: usize, item: Item<'_>) -> ControlFlow<()> {
+        self.heard = true;
+        let range = &mut self.open[place];
+        let trouble = match item {
+            Item::Record { offset, timestamp_ms, key, value } if offset < range.end => {
+                let (key, value) = if self.values { (key, value) } else { (None, None) };
+                if offset >= range.batch.next {
+                    range.batch.push(offset, timestamp_ms, key, value);
+                }
+                if range.batch.len() >= BATCH_RECORDS || range.batch.memory() >= BATCH_BYTES {
+                    let rest = RawBatch::new(range.batch.partition.clone(), 0, range.batch.next);
+                    self.ready.push(std::mem::replace(&mut range.batch, rest));
+                }
+                return ControlFlow::Continue(());
+            }
+            Item::Record { .. } => {
+                range.passed = true;
+                return ControlFlow::Continue(());
+            }
+            Item::End { next } if next >= range.end => {
+                range.passed = true;
+                return ControlFlow::Continue(());
+            }
+            Item::End { next: high } => Trouble::EndsEarly { high },
+            Item::Error(error) => Trouble::Item(error),
+        };
+        self.error = Some((place, trouble));
+        ControlFlow::Break(())
     }
 }
 

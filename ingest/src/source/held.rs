@@ -1,6 +1,5 @@
 //! The partitions that are ours at the moment, and the batches being filled for them.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use puddle_types::{Offset, TopicPartition};
@@ -62,6 +61,11 @@ impl Held {
         }
     }
 
+    /// What the batch being filled weighs in memory, in bytes.
+    pub(super) fn filled(&self) -> usize {
+        self.filling.as_ref().map_or(0, |(batch, _)| batch.memory())
+    }
+
     /// Whether the batch should be handed on now.
     pub(super) fn is_due(&self, now: Instant) -> bool {
         self.is_full() || self.filling.as_ref().is_some_and(|(_, since)| now.duration_since(*since) >= LINGER)
@@ -87,8 +91,69 @@ impl Held {
     }
 }
 
-/// All partitions that are ours.
-pub(super) type Partitions = BTreeMap<TopicPartition, Held>;
+/// All partitions that are ours, in order.
+#[derive(Debug, Default)]
+pub(super) struct Partitions(Vec<Held>);
+
+impl Partitions {
+    /// Where a partition is, until one comes or goes.
+    pub(super) fn place(&self, topic: &str, partition: i32) -> Option<usize> {
+        self.search(topic, partition).ok()
+    }
+
+    pub(super) fn at(&mut self, place: usize) -> &mut Held {
+        &mut self.0[place]
+    }
+
+    pub(super) fn contains(&self, partition: &TopicPartition) -> bool {
+        self.place(&partition.topic, partition.partition).is_some()
+    }
+
+    /// Adds a partition, in the place of what was held of it before.
+    pub(super) fn insert(&mut self, held: Held) {
+        match self.search(&held.partition.topic, held.partition.partition) {
+            Ok(place) => self.0[place] = held,
+            Err(place) => self.0.insert(place, held),
+        }
+    }
+
+    pub(super) fn remove(&mut self, partition: &TopicPartition) -> Option<Held> {
+        self.place(&partition.topic, partition.partition).map(|place| self.0.remove(place))
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Held> {
+        self.0.iter()
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Held> {
+        self.0.iter_mut()
+    }
+
+    /// Takes the fullest batches until those that are left weigh `most` bytes in memory or less.
+    pub(super) fn take_fullest(&mut self, most: usize) -> Vec<RawBatch> {
+        let mut left: usize = self.0.iter().map(Held::filled).sum();
+        if left <= most {
+            return Vec::new();
+        }
+        let mut by_weight: Vec<&mut Held> = self.0.iter_mut().collect();
+        by_weight.sort_by_key(|held| std::cmp::Reverse(held.filled()));
+        let mut taken = Vec::new();
+        for held in by_weight {
+            if left <= most {
+                break;
+            }
+            left -= held.filled();
+            taken.extend(held.take());
+        }
+        taken
+    }
+
+    fn search(&self, topic: &str, partition: i32) -> Result<usize, usize> {
+        self.0.binary_search_by(|held| {
+            (&*held.partition.topic, held.partition.partition).cmp(&(topic, partition))
+        })
+    }
+}
 
 #[cfg(test)]
 mod tests {
@@ -145,5 +210,38 @@ mod tests {
         held.push(3, None, None, Some(b"y"), now);
         let batch = held.take().unwrap();
         assert_eq!((batch.generation, batch.from, batch.next), (2, 3, 4));
+    }
+
+    #[test]
+    fn partitions_are_found_whatever_came_and_went() {
+        let mut partitions = Partitions::default();
+        for (topic, partition) in [("b", 1), ("a", 10), ("b", 0), ("a", 9), ("b", 1)] {
+            partitions.insert(Held::new(TopicPartition::new(topic, partition), 1, 0));
+        }
+        assert!(partitions.remove(&TopicPartition::new("a", 10)).is_some());
+        let all: Vec<_> = partitions.iter().map(|held| held.partition.to_string()).collect();
+        assert_eq!(all, ["a-9", "b-0", "b-1"]);
+        for (place, (topic, partition)) in [("a", 9), ("b", 0), ("b", 1)].into_iter().enumerate() {
+            assert_eq!(partitions.place(topic, partition), Some(place));
+            assert!(partitions.contains(&TopicPartition::new(topic, partition)));
+        }
+        assert_eq!(partitions.place("a", 10), None);
+    }
+
+    #[test]
+    fn the_fullest_batches_go_first() {
+        let mut partitions = Partitions::default();
+        for (partition, bytes) in [100, 5000, 10, 3000].into_iter().enumerate() {
+            let mut held = Held::new(TopicPartition::new("t", partition as i32), 1, 0);
+            held.push(0, None, None, Some(&vec![b'x'; bytes]), Instant::now());
+            partitions.insert(held);
+        }
+        let filled: usize = partitions.iter().map(Held::filled).sum();
+        assert!(partitions.take_fullest(filled).is_empty());
+        let of = |batches: Vec<RawBatch>| batches.iter().map(|b| b.partition.partition).collect::<Vec<_>>();
+        assert_eq!(of(partitions.take_fullest(filled - 1)), [1]);
+        assert_eq!(of(partitions.take_fullest(300)), [3]);
+        assert_eq!(of(partitions.take_fullest(0)), [0, 2]);
+        assert!(partitions.take_fullest(0).is_empty());
     }
 }

@@ -24,6 +24,7 @@ mod check;
 mod decode;
 mod held;
 mod poll;
+mod reading;
 mod rebalance;
 mod settings;
 mod shared;

@@ -4,7 +4,7 @@ use std::sync::mpsc::{Receiver, Sender, TryRecvError};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use puddle_types::{Offset, Progress, TopicPartition};
+use puddle_types::{Progress, TopicPartition};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::types::RDKafkaRespErr;
@@ -14,12 +14,13 @@ use tracing::{debug, info, warn};
 use super::budget::Budget;
 use super::decode::Envelope;
 use super::held::{Held, Partitions};
+use super::reading::{End, Reading};
 use super::rebalance::Putoff;
 use super::shared::Shared;
-use super::{Event, Outage, SourceSettings, Watermarks, fetch_watermarks};
+use super::{Outage, SourceSettings, Watermarks, fetch_watermarks};
 use crate::client::{self, Context, lock};
 use crate::error::{Error, reason};
-use crate::queue::{Item, MessageQueue, Run};
+use crate::queue::{ItemError, MessageQueue};
 use crate::raw::RawBatch;
 use crate::reader::is_damage;
 
@@ -96,7 +97,7 @@ impl Poller {
             budget,
             commands,
             out,
-            partitions: Partitions::new(),
+            partitions: Partitions::default(),
             put_off: None,
             paused: false,
             brokers_gone: false,
@@ -126,9 +127,10 @@ impl Poller {
             std::thread::sleep(POLL);
         } else if self.budget.wait(POLL) {
             self.read()?;
-        } else {
-            // What is being filled must move, or the budget that it takes would never come back.
-            self.hand_on(|_| true)?;
+            // However many partitions there are, there is always enough on its way to the pipeline for the budget to
+            // come back.
+            let fullest = self.partitions.take_fullest(self.settings.budget_bytes / 2);
+            fullest.into_iter().try_for_each(|batch| self.send(Envelope::Batch(batch)))?;
         }
         let now = Instant::now();
         self.hand_on(|held| held.is_due(now))?;
@@ -227,7 +229,7 @@ impl Poller {
 
     fn pause(&mut self) {
         self.paused = true;
-        for held in self.partitions.values_mut() {
+        for held in self.partitions.iter_mut() {
             discard(&self.budget, held.take());
         }
     }
@@ -239,7 +241,7 @@ impl Poller {
         {
             let mut shared = lock(&self.shared);
             let generation = shared.new_generation();
-            for held in self.partitions.values_mut().filter(|held| held.generation <= ended) {
+            for held in self.partitions.iter_mut().filter(|held| held.generation <= ended) {
                 let next = shared.position(&held.partition).unwrap_or(held.next);
                 discard(&self.budget, held.restart(generation, next));
                 let TopicPartition { topic, partition } = &held.partition;
@@ -279,7 +281,7 @@ impl Poller {
 
     fn commit(&self, progress: &Progress) {
         let mut list = TopicPartitionList::new();
-        for (partition, position) in progress.iter().filter(|(p, _)| self.partitions.contains_key(p)) {
+        for (partition, position) in progress.iter().filter(|(p, _)| self.partitions.contains(p)) {
             let offset = KafkaOffset::Offset(position.next);
             let _ = list.add_partition_offset(&partition.topic, partition.partition, offset);
         }
@@ -291,44 +293,24 @@ impl Poller {
     }
 
     fn read(&mut self) -> Result<(), Stop> {
-        let now = Instant::now();
-        let taken = self.queue.poll(POLL);
-        let mut full = Vec::new();
-        for run in taken.runs() {
-            // None: records of a partition that was just given up; librdkafka drops most of them itself.
-            let Some(held) = find(&mut self.partitions, &run) else { continue };
-            let mut memory = 0;
-            for item in run.items() {
-                match item {
-                    Item::Record { offset, timestamp_ms, key, value } => {
-                        memory += held.push(offset, timestamp_ms, key, value, now);
-                        // Here and not after the run: records of 20 MB would overflow what a batch can address.
-                        if held.is_full() {
-                            full.extend(held.take().map(Envelope::Batch));
-                        }
-                    }
-                    Item::End { next } => {
-                        held.skip_to(next);
-                        full.extend(held.take().map(Envelope::Batch));
-                        let (partition, next) = (held.partition.clone(), held.next);
-                        let origin = Some((partition.clone(), held.generation));
-                        full.push(Envelope::Event(Event::EndOfPartition { partition, next }, origin));
-                    }
-                    Item::Error { code, offset, text } => {
-                        record_error(&self.consumer, &held.partition, code, offset, text)?
-                    }
-                }
+        let mut reading = Reading::new(&mut self.partitions, &self.budget, &self.out);
+        self.queue.serve(POLL, &mut reading);
+        match reading.end.take() {
+            None => {}
+            Some(End::Closed) => return Err(Stop::Closed),
+            Some(End::Error(place, error)) => {
+                drop(reading);
+                let partition = &self.partitions.at(place).partition;
+                record_error(&self.consumer, partition, error)?;
             }
-            self.budget.spend(memory);
         }
-        drop(taken);
-        full.into_iter().try_for_each(|envelope| self.send(envelope))
+        Ok(())
     }
 
     /// Hands on the batches being filled of some partitions.
     pub(super) fn hand_on(&mut self, which: impl Fn(&Held) -> bool) -> Result<(), Stop> {
         let due: Vec<RawBatch> =
-            self.partitions.values_mut().filter(|held| which(held)).filter_map(Held::take).collect();
+            self.partitions.iter_mut().filter(|held| which(held)).filter_map(Held::take).collect();
         due.into_iter().try_for_each(|batch| self.send(Envelope::Batch(batch)))
     }
 
@@ -340,7 +322,7 @@ impl Poller {
         let known = |p: &TopicPartition| {
             self.queue.watermarks(p).map(|(low, high)| (p.clone(), Watermarks { low, high }))
         };
-        let fresh: Vec<_> = self.partitions.keys().filter_map(known).collect();
+        let fresh: Vec<_> = self.partitions.iter().filter_map(|held| known(&held.partition)).collect();
         lock(&self.shared).watermarks.extend(fresh);
         self.look_for_brokers();
     }
@@ -371,8 +353,8 @@ impl Poller {
 
     /// A partition, sharing its topic's name with the others of the topic.
     pub(super) fn partition(&self, topic: &str, partition: i32) -> TopicPartition {
-        let named = self.partitions.keys().find(|p| &*p.topic == topic);
-        TopicPartition::new(named.map_or_else(|| topic.into(), |p| Arc::clone(&p.topic)), partition)
+        let named = self.partitions.iter().map(|held| &held.partition.topic).find(|name| &***name == topic);
+        TopicPartition::new(named.map_or_else(|| topic.into(), Arc::clone), partition)
     }
 
     fn consumer_group(&self) -> &str {
@@ -387,18 +369,11 @@ impl Drop for Poller {
     }
 }
 
-/// The partition that a run belongs to, if it is ours.
-fn find<'p>(partitions: &'p mut Partitions, run: &Run<'_>) -> Option<&'p mut Held> {
-    partitions.get_mut(&TopicPartition::new(run.topic, run.partition))
-}
-
 /// Turns a partition's error into ours, unless librdkafka tries again by itself.
 fn record_error(
     consumer: &BaseConsumer<Context>,
     partition: &TopicPartition,
-    code: RDKafkaRespErr,
-    expected: Offset,
-    text: String,
+    ItemError { code, offset: expected, text }: ItemError,
 ) -> Result<(), Stop> {
     if code == RDKafkaRespErr::RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET {
         let Watermarks { low, high } = fetch_watermarks(consumer, partition)?;

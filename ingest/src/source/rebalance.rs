@@ -114,7 +114,7 @@ impl Poller {
             assignment
                 .add_partition_offset(&partition.topic, partition.partition, KafkaOffset::Offset(next))
                 .map_err(|error| Error::kafka(format!("read {partition} from offset {next}"), &error))?;
-            self.partitions.insert(partition.clone(), Held::new(partition.clone(), generation, next));
+            self.partitions.insert(Held::new(partition.clone(), generation, next));
             assigned.push(partition);
         }
         self.consumer
@@ -154,7 +154,7 @@ impl Poller {
         let partitions: Vec<TopicPartition> =
             list.elements().iter().map(|e| self.partition(e.topic(), e.partition())).collect();
         let held: Vec<TopicPartition> =
-            partitions.into_iter().filter(|p| self.partitions.contains_key(p)).collect();
+            partitions.into_iter().filter(|p| self.partitions.contains(p)).collect();
         let lost = self.consumer.assignment_lost();
         debug!("{} partitions {}", held.len(), if lost { "were lost" } else { "are being revoked" });
         if !held.is_empty() && (lost || !self.release(&held)?) {
