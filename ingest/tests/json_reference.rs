@@ -195,7 +195,7 @@ fn fitting(kind: Kind, nullable: bool) -> BoxedStrategy<Doc> {
         ]
         .boxed(),
         Kind::Date => (-700_000..2_900_000).prop_map(|days| Doc::String(date(days))).boxed(),
-        Kind::Json => odd().boxed(),
+        Kind::Json | Kind::Binary => odd().boxed(),
         Kind::Struct(fields) => object(&fields),
         Kind::List(element) => {
             vec(fitting(element.kind, element.nullable), 0..4).prop_map(Doc::Array).boxed()

@@ -38,6 +38,11 @@ impl Context {
         }
     }
 
+    /// Whether fields that the schema does not declare are no fault.
+    pub(super) fn skips_unknown(&self) -> bool {
+        self.policy == UnknownFields::Ignore
+    }
+
     #[cold]
     pub(super) fn fail<E: de::Error>(&mut self, problem: Problem) -> E {
         self.problem = Some(problem);

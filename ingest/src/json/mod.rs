@@ -42,6 +42,7 @@ use puddle_types::{Batch, metadata};
 use serde_json::Deserializer;
 
 use self::context::Context;
+use self::fast::Fast;
 use self::visit::RecordSeed;
 use crate::UnknownFields;
 use crate::format::Unknown;
@@ -54,6 +55,7 @@ use crate::raw::{RawBatch, RawRecord};
 use crate::schema::SchemaDecl;
 
 mod context;
+mod fast;
 mod visit;
 
 pub use context::MAX_FILLED;
@@ -64,6 +66,7 @@ pub use visit::MAX_JSON_DEPTH;
 pub struct Decoder {
     schema: SchemaRef,
     record: Object,
+    fast: Fast,
     context: Context,
     /// Rows that lack undeclared fields of their records.
     left_out: u64,
@@ -77,6 +80,7 @@ impl Decoder {
         Self {
             schema: Arc::new(Schema::new(fields)),
             record: Object::new(schema.fields(), ""),
+            fast: Fast::new(schema.fields()),
             context: Context::new(unknown_fields),
             left_out: 0,
         }
@@ -137,6 +141,13 @@ impl Decoder {
         if value.is_empty() {
             return Err(Problem::new("empty value"));
         }
+        // The first unknown field is left to the general way, which remembers its name.
+        let skip_unknown = self.context.skips_unknown() && self.context.first_unknown.is_some();
+        if let Some(unknown) = self.fast.read(value, &mut self.record, skip_unknown) {
+            self.context.unknown += unknown;
+            return Ok(());
+        }
+        self.record.truncate(rows);
         // Checked once as a whole, which is faster than string by string and covers what is skipped, too.
         let text = str::from_utf8(without_bom(value)).map_err(Problem::not_utf8)?;
         let before = self.context.unknown;

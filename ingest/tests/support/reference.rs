@@ -103,6 +103,7 @@ fn cell(kind: &Kind, array: &ArrayRef, row: usize) -> Cell {
         Kind::Timestamp => Cell::Int(array.as_primitive::<TimestampMicrosecondType>().value(row)),
         Kind::Date => Cell::Int(array.as_primitive::<Date32Type>().value(row).into()),
         Kind::String | Kind::Json => Cell::Text(array.as_string::<i32>().value(row).to_owned()),
+        Kind::Binary => unreachable!("JSON has no bytes"),
         Kind::Struct(fields) => {
             let columns = fields.iter().zip(array.as_struct().columns());
             Cell::Row(columns.map(|(field, column)| cell(&field.value.kind, column, row)).collect())
@@ -163,6 +164,7 @@ fn read_value(decl: &ValueDecl, text: &str, unknown: UnknownFields) -> Option<Ce
             Some(Cell::Int((date - NaiveDate::default()).num_days()))
         }
         Kind::Json => (depth(text) <= MAX_JSON_DEPTH).then(|| Cell::Text(text.to_owned())),
+        Kind::Binary => None,
         Kind::Struct(fields) => read_object(fields, text, unknown).map(Cell::Row),
         Kind::List(element) => {
             let elements: Vec<&RawValue> = serde_json::from_str(text).ok()?;
