@@ -18,7 +18,7 @@ use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, make_array}
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType as ArrowType, Field, FieldRef, Schema as ArrowSchema, SchemaRef, TimeUnit};
 use arrow::ffi::{FFI_ArrowArray, FFI_ArrowSchema, from_ffi, to_ffi};
-use polars::prelude::{Column, CompatLevel, DataFrame, DataType, Schema, Series};
+use polars::prelude::{Column, CompatLevel, DataFrame, DataType, IntoColumn, Schema, Series};
 use polars_arrow::ffi::{
     ArrowArray as PolarsCArray, ArrowSchema as PolarsCSchema, export_array_to_c, export_field_to_c,
     import_array_from_c, import_field_from_c,
@@ -36,9 +36,23 @@ pub(crate) fn to_polars(batch: &RecordBatch) -> Result<DataFrame, Error> {
         .fields()
         .iter()
         .zip(batch.columns())
-        .map(|(field, array)| Ok(Column::from(series(field, array)?)))
+        .map(|(field, array)| to_column(field, array))
         .collect::<Result<Vec<_>, Error>>()?;
     DataFrame::new(batch.num_rows(), columns).map_err(engine)
+}
+
+/// The array as a column that shares its buffers.
+pub(crate) fn to_column(field: &Field, array: &ArrayRef) -> Result<Column, Error> {
+    let field = importable(field)?;
+    let array = if array.data_type() == field.data_type() {
+        array.clone()
+    } else {
+        cast_with_options(array, field.data_type(), &CastOptions { safe: false, ..CastOptions::default() })?
+    };
+    let imported = import_field(&field)?;
+    let array = to_polars_array(&array, imported.dtype().clone())?;
+    let series = Series::from_arrow(field.name().as_str().into(), array).map_err(engine)?;
+    Ok(series.into_column())
 }
 
 /// The Polars types of these Arrow columns.
@@ -53,6 +67,21 @@ pub(crate) fn polars_schema(schema: &ArrowSchema) -> Result<Schema, Error> {
         .collect()
 }
 
+/// The column as an array of this type, which must be that of [`plain_type`].
+///
+/// Strings leave Polars as views and are copied together here: 15% less time for the flights pipeline as a whole than
+/// with `CompatLevel::oldest`, under which Polars writes 64-bit offsets that then have to be narrowed.
+pub(crate) fn to_array(column: &Column, plain: &ArrowType) -> Result<ArrayRef, Error> {
+    let series = column.as_materialized_series().rechunk();
+    let exported = from_polars_array(series.to_arrow(0, CompatLevel::newest()))?;
+    if exported.data_type() == plain {
+        return Ok(exported);
+    }
+    // An overflow, as of a time in microseconds, must be an error and not a null.
+    let options = CastOptions { safe: false, ..CastOptions::default() };
+    Ok(cast_with_options(&exported, plain, &options)?)
+}
+
 /// The frame as a batch of this schema, whose types must be those of [`plain_type`] for the frame's columns.
 pub(crate) fn to_arrow(frame: DataFrame, schema: &SchemaRef) -> Result<RecordBatch, Error> {
     let rows = frame.height();
@@ -60,16 +89,16 @@ pub(crate) fn to_arrow(frame: DataFrame, schema: &SchemaRef) -> Result<RecordBat
         return Ok(RecordBatch::new_empty(schema.clone()));
     }
     let arrays = frame
-        .into_columns()
-        .into_iter()
+        .columns()
+        .iter()
         .zip(schema.fields())
-        .map(|(column, field)| plain_array(&column.take_materialized_series(), field.data_type()))
+        .map(|(column, field)| to_array(column, field.data_type()))
         .collect::<Result<Vec<_>, Error>>()?;
     let options = RecordBatchOptions::new().with_row_count(Some(rows));
     Ok(RecordBatch::try_new_with_options(schema.clone(), arrays, &options)?)
 }
 
-/// The schema that [`to_arrow`] gives for a frame of this schema; every column may hold nulls.
+/// The schema of what [`to_array`] makes of the columns of this schema; every column may hold nulls.
 /// An error names the first column whose type has no plain form.
 pub(crate) fn plain_schema(schema: &Schema) -> Result<SchemaRef, (String, DataType)> {
     schema
@@ -123,31 +152,6 @@ fn plain_type(dtype: &DataType) -> Option<ArrowType> {
         DataType::Null => ArrowType::Null,
         _ => return None,
     })
-}
-
-/// Strings leave Polars as views and are copied together here: 15% less time for the flights pipeline as a whole than
-/// with `CompatLevel::oldest`, under which Polars writes 64-bit offsets that then have to be narrowed.
-fn plain_array(series: &Series, plain: &ArrowType) -> Result<ArrayRef, Error> {
-    let series = series.rechunk();
-    let exported = from_polars_array(series.to_arrow(0, CompatLevel::newest()))?;
-    if exported.data_type() == plain {
-        return Ok(exported);
-    }
-    // An overflow, as of a time in microseconds, must be an error and not a null.
-    let options = CastOptions { safe: false, ..CastOptions::default() };
-    Ok(cast_with_options(&exported, plain, &options)?)
-}
-
-fn series(field: &Field, array: &ArrayRef) -> Result<Series, Error> {
-    let field = importable(field)?;
-    let array = if array.data_type() == field.data_type() {
-        array.clone()
-    } else {
-        cast_with_options(array, field.data_type(), &CastOptions { safe: false, ..CastOptions::default() })?
-    };
-    let imported = import_field(&field)?;
-    let array = to_polars_array(&array, imported.dtype().clone())?;
-    Series::from_arrow(field.name().as_str().into(), array).map_err(engine)
 }
 
 /// The field with a type that Polars can import: dictionaries become their values; what it has no type for is refused.

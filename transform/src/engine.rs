@@ -4,6 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
 
 use polars::error::set_warning_function;
+use polars_async::executor::ALLOW_RAYON_THREADS;
 
 use crate::Error;
 
@@ -14,6 +15,19 @@ pub(crate) fn prepare() {
     PREPARED.call_once(|| {
         set_warning_function(|remark, kind| tracing::debug!(target: "polars", ?kind, "{remark}"));
     });
+}
+
+/// Runs Polars without its pool of threads: on a batch, waking them and waiting for them takes longer than the work, and
+/// the cores are busy with the batches before and after it.
+pub(crate) fn on_this_thread<T>(run: impl FnOnce() -> T) -> T {
+    struct Restore(bool);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            ALLOW_RAYON_THREADS.set(self.0);
+        }
+    }
+    let _restore = Restore(ALLOW_RAYON_THREADS.replace(false));
+    run()
 }
 
 /// Runs Polars so that a panic inside it, as on a value it did not expect, is an error of this batch or query.

@@ -5,6 +5,7 @@ mod config;
 mod engine;
 mod error;
 mod plan;
+mod program;
 pub mod query;
 mod reference;
 mod reject;

@@ -9,8 +9,9 @@ use polars::lazy::frame::OptFlags;
 use polars::prelude::{DataFrame, DataType, LazyFrame, PolarsError};
 use polars::sql::SQLContext;
 
-use crate::engine::{self, guarded};
+use crate::engine::{self, guarded, on_this_thread};
 use crate::plan::{Refusal, RowWisePlan, Unplannable, scan};
+use crate::program::{Failure, Program};
 use crate::reject::FailedConversion;
 use crate::sql::{Sql, TableColumns, explain, words};
 use crate::{Error, Problem, bridge, reference};
@@ -20,6 +21,7 @@ pub struct Transform {
     sql: Sql,
     tables: Vec<TableColumns>,
     plan: RowWisePlan,
+    program: Option<Program>,
     input: SchemaRef,
     output: SchemaRef,
 }
@@ -68,7 +70,11 @@ impl Transform {
         let nothing = guarded(|| plan.over(empty.clone()).collect())?
             .map_err(|error| explain(&error, &sql, &tables))?;
         let output = output_schema(&nothing, &sql)?;
-        Ok(Self { sql, tables, plan, input, output })
+        let program = Program::new(&plan, &input, &output).map_err(|failure| match failure {
+            Failure::Polars(error) => explain(&error, &sql, &tables),
+            Failure::Other(error) => error,
+        })?;
+        Ok(Self { sql, tables, plan, program, input, output })
     }
 
     /// The columns of every batch that [`apply`](Self::apply) returns. All may hold nulls.
@@ -83,18 +89,27 @@ impl Transform {
     /// [`apply_or_reject`](Self::apply_or_reject) finds out which.
     pub fn apply(&mut self, rows: &RecordBatch) -> Result<RecordBatch, Error> {
         self.check_schema(rows)?;
-        let frame = bridge::to_polars(rows)?;
-        let result = guarded(|| self.plan.over(Arc::new(frame)).collect())?
-            .map_err(|error| self.data_error(&error))?;
+        let result = match &self.program {
+            Some(program) => program.run(rows, &self.output),
+            None => self.apply_to_whole(rows),
+        };
+        result.map_err(|failure| match failure {
+            Failure::Polars(error) => self.data_error(&error),
+            Failure::Other(error) => error,
+        })
+    }
+
+    /// The rows that Polars makes of these records with all of their columns.
+    pub(crate) fn apply_to_whole(&self, rows: &RecordBatch) -> Result<RecordBatch, Failure> {
+        let frame = Arc::new(bridge::to_polars(rows)?);
+        let query = || on_this_thread(|| self.plan.over(frame).collect());
+        let result = guarded(query)?.map_err(Failure::Polars)?;
         // What no batch may do, whatever the plan's checks let through: the count of records would not add up.
         if result.height() > rows.num_rows() {
-            return Err(Error::Engine(format!(
-                "{} records became {} rows",
-                rows.num_rows(),
-                result.height()
-            )));
+            let (records, rows) = (rows.num_rows(), result.height());
+            return Err(Error::Engine(format!("{records} records became {rows} rows")).into());
         }
-        bridge::to_arrow(result, &self.output)
+        Ok(bridge::to_arrow(result, &self.output)?)
     }
 
     /// Where to look first for the records that make the SQL fail: rows that seem to fail for the same cause have the

@@ -46,13 +46,20 @@ impl Builder<'_> {
             _ => return Err(Refusal::inequality_join().into()),
         }
 
+        left_on.iter().chain(right_on).for_each(|key| self.plan.origin.read(key));
+        if !stream_is_left {
+            self.plan.origin.forget();
+        }
+        if !matches!(options.args.how, JoinType::Left) || !stream_is_left {
+            self.plan.origin.drop_rows();
+        }
         let (left_on, right_on) = (left_on.clone(), right_on.clone());
         let mut options = (**options).clone();
         // Rows stay in the order of their offsets.
         options.args.maintain_order =
             if stream_is_left { MaintainOrderJoin::Left } else { MaintainOrderJoin::Right };
         let options = Arc::new(options);
-        self.push(move |input| {
+        self.push(move |input, _| {
             let reference = Arc::new(scan(reference.clone()));
             let (input_left, input_right) =
                 if stream_is_left { (input, reference) } else { (reference, input) };

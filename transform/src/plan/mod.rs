@@ -19,18 +19,26 @@
 //! which a later Polars adds is refused until somebody has thought about it.
 //! Whatever does not read the stream is not restricted: it is computed once and becomes a table in memory.
 
+mod compiled;
 mod conversion;
 mod expression;
 mod join;
+mod origin;
 mod refusal;
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use polars::lazy::dsl::{DslPlan, Expr};
+use polars::lazy::dsl::{DslPlan, Expr, col};
 use polars::lazy::frame::OptFlags;
-use polars::prelude::{DataFrame, IntoLazy, LazyFrame, LiteralValue, PlSmallStr, PolarsError, Scalar};
+use polars::prelude::{
+    DataFrame, IntoLazy, LazyFrame, LiteralValue, PlSmallStr, PolarsError, Scalar, SchemaRef,
+};
 
+use origin::Origin;
+
+pub(crate) use compiled::{Compiled, stand_in};
+pub(crate) use origin::ROW;
 pub(crate) use refusal::Refusal;
 
 use crate::engine::guarded;
@@ -55,12 +63,15 @@ impl From<PolarsError> for Unplannable {
     }
 }
 
-type Step = Box<dyn Fn(Arc<DslPlan>) -> DslPlan + Send + Sync>;
+/// Puts a node on top of a plan. The expressions are for what is to be carried along, where columns are selected.
+type Step = Box<dyn Fn(Arc<DslPlan>, &[Expr]) -> DslPlan + Send + Sync>;
 
 /// A logical plan with a hole where the stream's rows go.
 pub(crate) struct RowWisePlan {
     /// From the scan upwards; each puts its node on top of the plan of the steps before it.
     steps: Vec<Step>,
+    /// Where the columns of the result come from.
+    origin: Origin,
     /// For each conversion in the SQL, a condition that holds where it fails. That it may be about columns which only a
     /// later step makes does not matter: it says where to look first, not what is so.
     failures: Vec<Expr>,
@@ -80,6 +91,7 @@ impl RowWisePlan {
     ) -> Result<Self, Unplannable> {
         let plan_so_far = RowWisePlan {
             steps: Vec::new(),
+            origin: Origin::new(stream.schema()),
             failures: Vec::new(),
             conditions: Vec::new(),
             within_rows: false,
@@ -92,10 +104,36 @@ impl RowWisePlan {
         Ok(builder.plan)
     }
 
-    /// The query for these rows. Planning it anew for each batch takes about a millisecond.
+    /// The query for these rows.
     pub(crate) fn over(&self, rows: Arc<DataFrame>) -> LazyFrame {
-        let plan = self.steps.iter().fold(scan(rows), |plan, step| step(Arc::new(plan)));
+        self.carrying(&[], rows)
+    }
+
+    /// The query for these columns of the result, and [`ROW`], which the rows have.
+    pub(crate) fn numbered(&self, rows: Arc<DataFrame>, columns: &[&str]) -> LazyFrame {
+        let row = [col(ROW)];
+        let columns: Vec<Expr> = columns.iter().map(|column| col(*column)).chain(row.clone()).collect();
+        self.carrying(&row, rows).select(columns)
+    }
+
+    fn carrying(&self, along: &[Expr], rows: Arc<DataFrame>) -> LazyFrame {
+        let plan = self.steps.iter().fold(scan(rows), |plan, step| step(Arc::new(plan), along));
         LazyFrame::from_logical_plan(plan, OptFlags::default())
+    }
+
+    /// The column of the records that this column of the result holds, if it is known to.
+    pub(crate) fn origin_of(&self, column: &str) -> Option<&PlSmallStr> {
+        self.origin.of(column).filter(|_| self.can_carry())
+    }
+
+    /// Whether each record becomes a row.
+    pub(crate) fn keeps_rows(&self) -> bool {
+        self.origin.keeps_rows()
+    }
+
+    /// Whether [`numbered`](Self::numbered) may be asked for.
+    pub(crate) fn can_carry(&self) -> bool {
+        self.origin.can_carry()
     }
 
     /// Whether a conversion that failed for as many values as there are rows has failed for each of them.
@@ -147,8 +185,10 @@ impl Builder<'_> {
                 self.add(input)?;
                 self.check(std::slice::from_ref(predicate))?;
                 self.plan.conditions.push(conversion::lenient(predicate.clone()));
+                self.plan.origin.read(predicate);
+                self.plan.origin.drop_rows();
                 let predicate = predicate.clone();
-                self.push(move |input| DslPlan::Filter { input, predicate: predicate.clone() });
+                self.push(move |input, _| DslPlan::Filter { input, predicate: predicate.clone() });
             }
             DslPlan::Select { expr, input, options } => {
                 self.add(input)?;
@@ -157,26 +197,33 @@ impl Builder<'_> {
                 if !expr.iter().any(expression::reads_column) {
                     return Err(Refusal::constants().into());
                 }
-                let (expr, options) = (expr.clone(), *options);
-                self.push(move |input| DslPlan::Select { expr: expr.clone(), input, options });
+                let (expr, options) = (origin::expand(expr, &*self.schema()?)?, *options);
+                self.plan.origin.select(&expr);
+                self.push(move |input, along| {
+                    let expr = expr.iter().chain(along).cloned().collect();
+                    DslPlan::Select { expr, input, options }
+                });
             }
             DslPlan::HStack { input, exprs, options } => {
                 self.add(input)?;
                 self.check_columns(exprs)?;
+                self.plan.origin.add(exprs, &*self.schema()?)?;
                 let (exprs, options) = (exprs.clone(), *options);
-                self.push(move |input| DslPlan::HStack { input, exprs: exprs.clone(), options });
+                self.push(move |input, _| DslPlan::HStack { input, exprs: exprs.clone(), options });
             }
             // The type of `function` has no public path, so it is known by the name that it prints.
             DslPlan::MapFunction { input, function } if function.to_string() == "RENAME" => {
                 self.add(input)?;
+                self.plan.origin.forget();
                 let function = function.clone();
-                self.push(move |input| DslPlan::MapFunction { input, function: function.clone() });
+                self.push(move |input, _| DslPlan::MapFunction { input, function: function.clone() });
             }
             // `WHERE FALSE`, which keeps nothing of any batch.
             DslPlan::Slice { input, offset, len: 0 } => {
                 self.add(input)?;
+                self.plan.origin.drop_rows();
                 let offset = *offset;
-                self.push(move |input| DslPlan::Slice { input, offset, len: 0 });
+                self.push(move |input, _| DslPlan::Slice { input, offset, len: 0 });
             }
             DslPlan::Join { .. } => self.add_join(plan)?,
             DslPlan::GroupBy { .. } => return Err(Refusal::depends_on_cut("GROUP BY", Some("GROUP")).into()),
@@ -205,7 +252,7 @@ impl Builder<'_> {
         self.plan.failures.extend(exprs.iter().flat_map(conversion::failures));
         self.plan.within_rows |= exprs.iter().any(conversion::within_rows);
         // Only one rare expression asks for the types of its input, so they are looked up when it does.
-        let schema = || self.plan.over(self.stream.clone()).collect_schema();
+        let schema = || self.schema();
         let rows = expression::Rows { schema: &schema, constants: &self.constants };
         exprs.iter().try_for_each(|expr| expression::check(expr, &rows))
     }
@@ -239,15 +286,21 @@ impl Builder<'_> {
                 self.constants.insert(column.name().clone());
             }
         }
-        self.push(move |input| {
+        self.plan.origin.add(&values, &*self.schema()?)?;
+        self.push(move |input, _| {
             let rows = LazyFrame::from_logical_plan(Arc::unwrap_or_clone(input), OptFlags::default());
             rows.with_columns(&values).logical_plan
         });
         Ok(())
     }
 
-    fn push(&mut self, step: impl Fn(Arc<DslPlan>) -> DslPlan + Send + Sync + 'static) {
+    fn push(&mut self, step: impl Fn(Arc<DslPlan>, &[Expr]) -> DslPlan + Send + Sync + 'static) {
         self.plan.steps.push(Box::new(step));
+    }
+
+    /// The columns after the steps so far.
+    fn schema(&self) -> Result<SchemaRef, PolarsError> {
+        self.plan.over(self.stream.clone()).collect_schema()
     }
 
     fn reads_stream(&self, plan: &DslPlan) -> bool {
