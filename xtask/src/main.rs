@@ -1,6 +1,8 @@
-//! Developer commands: `cargo xtask test`, `cargo xtask check`, `cargo xtask chaos`, `cargo xtask guards`.
+//! Developer commands: `cargo xtask test`, `cargo xtask check`, `cargo xtask chaos`,
+//! `cargo xtask guards`, `cargo xtask bench`.
 
 mod apache;
+mod bench;
 mod chaos;
 mod check;
 mod guards;
@@ -31,6 +33,9 @@ enum Command {
     /// Switch each guard of `xtask/guards.toml` off, one at a time, and see its test fail
     #[command(after_help = "Example:  cargo xtask guards fsync")]
     Guards(guards::Args),
+    /// Compare contenders that land the same topic in the same table: records per second, CPU time and memory
+    #[command(after_help = "Example:  cargo xtask bench --only limit,puddle,python --records 1000000")]
+    Bench(bench::Args),
 }
 
 fn main() -> ExitCode {
@@ -39,6 +44,7 @@ fn main() -> ExitCode {
         Command::Check => check::check(),
         Command::Chaos(args) => chaos::chaos(args),
         Command::Guards(args) => guards::guards(args),
+        Command::Bench(args) => bench::bench(args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -23,6 +23,15 @@ pub(crate) fn cache() -> anyhow::Result<PathBuf> {
     Ok(folder)
 }
 
+/// The checkout's commit, and whether the checkout differs from it.
+pub(crate) fn commit() -> String {
+    let describe = ["describe", "--always", "--abbrev=9", "--exclude", "*", "--dirty=, changed"];
+    match Command::new("git").current_dir(root()).args(describe).output() {
+        Ok(output) if output.status.success() => String::from_utf8_lossy(&output.stdout).trim().to_owned(),
+        _ => "unknown".to_owned(),
+    }
+}
+
 /// `cargo`, as the one that runs us, in the workspace.
 pub(crate) fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));

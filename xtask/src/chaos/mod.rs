@@ -28,7 +28,6 @@ mod report;
 mod table;
 
 use std::path::PathBuf;
-use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context, bail, ensure};
@@ -36,7 +35,7 @@ use clap::ValueEnum;
 
 use crate::apache::Apache;
 use crate::python;
-use crate::tools::{cargo, puddle, root, run};
+use crate::tools::{cargo, commit, puddle, run};
 use disk::SmallDisk;
 use jobs::Jobs;
 
@@ -169,14 +168,5 @@ impl std::fmt::Display for Args {
             f,
             "{trials} trials from {first} of seed {seed}, {table:?} tables, {broker:?} broker, {jobs} jobs"
         )
-    }
-}
-
-/// The checkout's commit, and whether the checkout differs from it.
-fn commit() -> String {
-    let describe = ["describe", "--always", "--abbrev=9", "--exclude", "*", "--dirty=, changed"];
-    match Command::new("git").current_dir(root()).args(describe).output() {
-        Ok(output) if output.status.success() => String::from_utf8_lossy(&output.stdout).trim().to_owned(),
-        _ => "unknown".to_owned(),
     }
 }

@@ -1,0 +1,268 @@
+//! `cargo xtask bench`: contenders do the same work on the same topic, one after the other, and are compared.
+//!
+//! ```text
+//! Apache Kafka, filled topics ─► contenders, in turn, round by round ─► medians ─► table and chart
+//!   contender  its folder and what contender.toml says     run     one run: start, watch, end
+//!   install    its Python environment and jars             event   what it says of its progress
+//!   topic      what it reads                               tree    what it costs, with its children
+//!   check      whether its table is right                  reaper  ends what it leaves running
+//!   result     medians and the table; chart: the picture; page: docs/benchmarks.md
+//! ```
+//!
+//! `xtask/bench/README.md` says what a contender is asked to do.
+
+mod check;
+mod contender;
+mod event;
+mod install;
+mod machine;
+mod page;
+mod reaper;
+mod result;
+mod run;
+mod stats;
+mod topic;
+mod tree;
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use tempfile::TempDir;
+
+use crate::apache::Apache;
+use crate::python;
+use crate::tools::{cargo, run as run_program};
+use contender::{Contender, Kind};
+use install::Installed;
+use machine::Machine;
+use reaper::Reaper;
+use result::{Measured, markdown, thousands};
+use run::{Outcome, Setting};
+use topic::Topics;
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    contest: Contest,
+}
+
+/// Everybody on one topic.
+#[derive(clap::Args)]
+struct Contest {
+    /// How many records the topic has
+    #[arg(long, default_value_t = 5_000_000, value_parser = clap::value_parser!(u64).range(1..))]
+    records: u64,
+    /// How many partitions
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..))]
+    partitions: u32,
+    /// How often each contender runs; the median counts
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    runs: u32,
+    /// Only these contenders
+    #[arg(long, value_delimiter = ',', value_name = "NAME,...")]
+    only: Vec<String>,
+    /// How the records in the topic are compressed: none, lz4, gzip, snappy or zstd
+    #[arg(long, default_value = "none")]
+    compression: String,
+    /// Stop a contender that is not done so long after its first record
+    #[arg(long, default_value_t = 180, value_name = "SECONDS")]
+    limit_seconds: u64,
+    /// A Kafka that runs, instead of one that the bench starts
+    #[arg(long, value_name = "HOST:PORT")]
+    brokers: Option<String>,
+    /// Print all runs as one JSON object instead of the table
+    #[arg(long)]
+    json: bool,
+    /// Put table and chart into docs/benchmarks.md
+    #[arg(long)]
+    write: bool,
+}
+
+/// Runs the bench.
+pub(crate) fn bench(args: Args) -> anyhow::Result<()> {
+    contest(&args.contest)
+}
+
+fn contest(args: &Contest) -> anyhow::Result<()> {
+    let contenders = contender::all(&args.only)?;
+    let stage = Stage::build(args.brokers.as_deref())?;
+    let setting = stage.setting(args.partitions, Duration::from_secs(args.limit_seconds));
+    let mut topics = Topics::new(&stage.puddle, &stage.brokers, args.partitions, &args.compression);
+
+    let mut all: Vec<Measured> = contenders.iter().map(|c| Measured::new(c, args.records)).collect();
+    let mut installed = Vec::new();
+    for (contender, measured) in contenders.iter().zip(&mut all) {
+        installed.push(match &measured.missing {
+            Some(_) => None,
+            None => match install::install(contender) {
+                Ok(installed) => Some(installed),
+                Err(error) => {
+                    measured.missing = Some(format!("{error:#}"));
+                    None
+                }
+            },
+        });
+    }
+    let runnable = installed.iter().flatten().count() as u32;
+    eprintln!(
+        "{runnable} contenders, {} runs each; at most {} minutes, most need a small part of that",
+        args.runs,
+        1 + u64::from(runnable * args.runs) * (args.limit_seconds + 60) / 60
+    );
+    stage.warm_up(&setting, &mut topics, args.records)?;
+    for round in 1..=args.runs {
+        let begin = Instant::now();
+        for ((contender, installed), measured) in contenders.iter().zip(&installed).zip(&mut all) {
+            let Some(installed) = installed.as_ref().filter(|_| measured.is_worth_another()) else {
+                continue;
+            };
+            let records = measured.fewer.unwrap_or(args.records);
+            let topic = topics.flights(records)?;
+            let run = stage.run(&setting, contender, installed, &topic, records)?;
+            eprintln!("round {round}: {:<20} {}", contender.name, said(&run));
+            measured.runs.push(run);
+        }
+        let left = begin.elapsed() * (args.runs - round);
+        if !left.is_zero() {
+            eprintln!("round {round} of {} is done; about {} s to go", args.runs, left.as_secs());
+        }
+    }
+    topics.delete_all()?;
+
+    let machine = Machine::this();
+    if args.json {
+        println!(
+            "{}",
+            serde_json::json!({ "machine": machine, "command": command_line(), "contenders": all })
+        );
+        return Ok(());
+    }
+    let text = format!("{machine}\n\n```console\n$ {}\n```\n\n{}", command_line(), markdown(&all));
+    println!("{text}");
+    if args.write {
+        page::write("contenders", &text)?;
+    }
+    Ok(())
+}
+
+/// What was asked for, for the record.
+fn command_line() -> String {
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|a| a != "--write").collect();
+    format!("cargo xtask {}", arguments.join(" "))
+}
+
+/// A run in a line.
+fn said(run: &run::Run) -> String {
+    let figures = format!(
+        "{:>9} records/s, {:.2} CPU s per M, {} MB, start-up {:.2} s",
+        thousands(run.rate().unwrap_or(0.0)),
+        run.cpu_per_million().unwrap_or(0.0),
+        run.peak_memory / 1_000_000,
+        run.start_up.unwrap_or(0.0),
+    );
+    let outcome = match &run.outcome {
+        Outcome::Finished => String::new(),
+        Outcome::Stopped => ", stopped".to_owned(),
+        Outcome::Failed(reason) => format!(", FAILED: {reason}"),
+    };
+    let wrong = match run.wrong.as_deref() {
+        Some([]) | None => String::new(),
+        Some(wrong) => format!(", WRONG: {}", wrong.join("; ")),
+    };
+    figures + &outcome + &wrong
+}
+
+/// The broker, the programs and the folder of a bench. Its fields are dropped in this order: whatever still runs ends
+/// before its broker and its folder go.
+struct Stage {
+    reaper: Reaper,
+    kafka: Option<Apache>,
+    brokers: String,
+    puddle: PathBuf,
+    programs: PathBuf,
+    airlines: PathBuf,
+    /// What checks tables, where it can be had.
+    python: Option<PathBuf>,
+    folder: TempDir,
+}
+
+impl Stage {
+    fn build(brokers: Option<&str>) -> anyhow::Result<Self> {
+        run_program(cargo().args(["build", "--locked", "--package", "puddle"]))?;
+        run_program(cargo().args([
+            "build",
+            "--locked",
+            "--package",
+            "puddle-testkit",
+            "--bin",
+            "consume-only",
+        ]))?;
+        let folder = tempfile::Builder::new().prefix("puddle-bench-").tempdir()?;
+        let reaper = Reaper::start(folder.path())?;
+        let programs = folder.path().join("programs");
+        std::fs::create_dir(&programs)?;
+        for program in ["puddle", "consume-only"] {
+            let built = std::env::current_exe()?.with_file_name(program);
+            // A copy: a build meanwhile must not change what is measured.
+            std::fs::copy(&built, programs.join(program))
+                .with_context(|| format!("cannot copy {}", built.display()))?;
+        }
+        let kafka = match brokers {
+            Some(_) => None,
+            None => Some(Apache::start_for_production()?.map_err(anyhow::Error::msg)?),
+        };
+        let brokers = brokers.or(kafka.as_ref().map(Apache::address)).expect("one of the two").to_owned();
+        let python = match python::available() {
+            Ok(()) => Some(python::interpreter()?),
+            Err(missing) => {
+                eprintln!("**** tables are NOT CHECKED: {missing}");
+                None
+            }
+        };
+        let puddle = programs.join("puddle");
+        Ok(Self { reaper, kafka, brokers, puddle, programs, airlines: topic::airlines(), python, folder })
+    }
+
+    fn setting(&self, partitions: u32, limit: Duration) -> Setting<'_> {
+        Setting {
+            brokers: &self.brokers,
+            server: self.kafka.as_ref().map(Apache::server),
+            partitions,
+            limit,
+            programs: &self.programs,
+            airlines: &self.airlines,
+            reaper: &self.reaper,
+        }
+    }
+
+    /// Reads the topic once, so that not the first contender alone meets a cold broker.
+    fn warm_up(&self, setting: &Setting<'_>, topics: &mut Topics<'_>, records: u64) -> anyhow::Result<()> {
+        let topic = topics.flights(records)?;
+        let limit = contender::read(&crate::tools::root().join(contender::FOLDER).join("limit"))?;
+        let nothing = Installed { python: None, jars: None };
+        self.run(setting, &limit, &nothing, &topic, records).map(|_| ())
+    }
+
+    /// Runs a contender in a folder of its own, checks its table, and removes it.
+    fn run(
+        &self,
+        setting: &Setting<'_>,
+        contender: &Contender,
+        installed: &Installed,
+        topic: &str,
+        records: u64,
+    ) -> anyhow::Result<run::Run> {
+        let folder = tempfile::tempdir_in(self.folder.path())?;
+        let mut run = run::run(setting, contender, installed, topic, records, folder.path())?;
+        // What was stopped has some of the records, nobody knows which.
+        if contender.kind != Kind::Limit && run.outcome == Outcome::Finished {
+            run.wrong = self.check(&folder.path().join("out"), records)?;
+        }
+        Ok(run)
+    }
+
+    fn check(&self, table: &Path, records: u64) -> anyhow::Result<Option<Vec<String>>> {
+        self.python.as_ref().map(|python| check::check(python, table, records)).transpose()
+    }
+}
