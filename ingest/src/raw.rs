@@ -46,11 +46,19 @@ pub struct RawRecord<'a> {
 #[derive(Clone, Copy, Debug)]
 struct Span {
     offset: Offset,
-    timestamp_ms: Option<i64>,
-    start: usize,
-    key: Option<u32>,
-    value: Option<u32>,
+    /// [`NO_TIMESTAMP`] where there is none.
+    timestamp_ms: i64,
+    start: u32,
+    /// Lengths; [`NO_BYTES`] where there is nothing, not even nothing of length 0.
+    key: u32,
+    value: u32,
 }
+
+/// Kafka's own mark for a record without a timestamp.
+const NO_TIMESTAMP: i64 = -1;
+
+/// Beyond [`RawBatch::MAX_BYTES`].
+const NO_BYTES: u32 = u32::MAX;
 
 impl RawBatch {
     /// The most bytes of keys and values that a batch can hold: what Arrow's 32-bit offsets can address.
@@ -73,7 +81,19 @@ impl RawBatch {
         Self { partition, generation, from, next: from, data, spans }
     }
 
-    /// Appends a record and moves `next` behind it.
+    /// An empty batch with the buffers of this one, whose pages are in memory already.
+    pub(crate) fn reuse(mut self, partition: TopicPartition, generation: u64, from: Offset) -> Self {
+        self.data.clear();
+        self.spans.clear();
+        Self { partition, generation, from, next: from, ..self }
+    }
+
+    /// Size of the buffers, in bytes, however much of them is used.
+    pub(crate) fn capacity(&self) -> usize {
+        self.data.capacity() + self.spans.capacity() * size_of::<Span>()
+    }
+
+    /// Appends a record and moves `next` behind it. A timestamp of -1 is Kafka's mark for none.
     ///
     /// # Panics
     /// When the batch would outgrow [`MAX_BYTES`](Self::MAX_BYTES). Kafka's records are far smaller, so a poll loop
@@ -90,8 +110,14 @@ impl RawBatch {
         assert!(added <= Self::MAX_BYTES - start, "a raw batch holds at most {} bytes", Self::MAX_BYTES);
         self.data.extend_from_slice(key.unwrap_or_default());
         self.data.extend_from_slice(value.unwrap_or_default());
-        let length = |part: &[u8]| part.len() as u32;
-        self.spans.push(Span { offset, timestamp_ms, start, key: key.map(length), value: value.map(length) });
+        let length = |part: Option<&[u8]>| part.map_or(NO_BYTES, |part| part.len() as u32);
+        self.spans.push(Span {
+            offset,
+            timestamp_ms: timestamp_ms.unwrap_or(NO_TIMESTAMP),
+            start: start as u32,
+            key: length(key),
+            value: length(value),
+        });
         self.next = self.next.max(offset.saturating_add(1));
     }
 
@@ -122,12 +148,17 @@ impl RawBatch {
     }
 
     fn record(&self, span: &Span) -> RawRecord<'_> {
-        let middle = span.start + span.key.unwrap_or(0) as usize;
+        let bytes = |start: usize, length: u32| match length {
+            NO_BYTES => None,
+            length => Some(&self.data[start..start + length as usize]),
+        };
+        let start = span.start as usize;
+        let key = bytes(start, span.key);
         RawRecord {
             offset: span.offset,
-            timestamp_ms: span.timestamp_ms,
-            key: span.key.map(|_| &self.data[span.start..middle]),
-            value: span.value.map(|length| &self.data[middle..middle + length as usize]),
+            timestamp_ms: (span.timestamp_ms != NO_TIMESTAMP).then_some(span.timestamp_ms),
+            key,
+            value: bytes(start + key.map_or(0, <[u8]>::len), span.value),
         }
     }
 }
@@ -194,6 +225,22 @@ mod tests {
         assert_eq!(batch.records().collect::<Vec<_>>(), records);
         assert_eq!((batch.len(), batch.bytes(), batch.next), (4, 10, 51));
         assert!(batch.memory() > batch.bytes());
+    }
+
+    #[test]
+    fn nothing_is_left_of_what_a_reused_batch_held() {
+        let mut old = RawBatch::new(TopicPartition::new("t", 1), 7, 40);
+        old.push(41, Some(5), Some(b"key"), Some(b"value"));
+        let capacity = old.capacity();
+        let mut batch = old.reuse(TopicPartition::new("u", 2), 8, 3);
+        assert!(batch.is_empty() && batch.memory() == 0 && batch.capacity() == capacity);
+        batch.push(3, None, None, Some(b"v"));
+        let record = RawRecord { offset: 3, timestamp_ms: None, key: None, value: Some(b"v") };
+        assert_eq!(batch.records().collect::<Vec<_>>(), [record]);
+        assert_eq!(
+            (batch.partition.to_string(), batch.generation, batch.from, batch.next),
+            ("u-2".into(), 8, 3, 4)
+        );
     }
 
     #[test]

@@ -7,6 +7,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use tracing::warn;
 
 use super::Event;
+use super::spare::Spare;
 use crate::error::Error;
 use crate::format::{Decoder, Unknown};
 use crate::raw::RawBatch;
@@ -30,7 +31,14 @@ pub(super) struct Delivery {
 }
 
 /// Runs until one of the two sides is gone. The channels have no bound of their own: the budget is their bound.
-pub(super) fn decode(mut decoder: Decoder, raw: Receiver<Envelope>, events: UnboundedSender<Delivery>) {
+pub(super) fn decode(
+    mut decoder: Decoder,
+    raw: Receiver<Envelope>,
+    spare: &Spare,
+    events: UnboundedSender<Delivery>,
+) {
+    let receiver = events.clone();
+    decoder.wait_while(move || !receiver.is_closed());
     let mut seen = Seen::default();
     for envelope in raw {
         let delivery = match envelope {
@@ -40,7 +48,9 @@ pub(super) fn decode(mut decoder: Decoder, raw: Receiver<Envelope>, events: Unbo
                         warn!("{news}");
                     }
                     let origin = Some((raw.partition.clone(), raw.generation));
-                    Delivery { event: Ok(Event::Batch(batch)), origin, cost: raw.memory() }
+                    let cost = raw.memory();
+                    spare.give_back(raw);
+                    Delivery { event: Ok(Event::Batch(batch)), origin, cost }
                 }
                 Err(error) => {
                     let _ = events.send(Delivery { event: Err(error), origin: None, cost: raw.memory() });

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use puddle_types::{Offset, TopicPartition};
 
+use super::spare::Spare;
 use crate::raw::RawBatch;
 
 /// A batch is handed on at so many records: enough to make decoding by the batch pay, few enough that a batch
@@ -40,13 +41,14 @@ impl Held {
         key: Option<&[u8]>,
         value: Option<&[u8]>,
         now: Instant,
+        spare: &Spare,
     ) -> usize {
         if offset < self.next {
             return 0;
         }
         let (batch, _) = self
             .filling
-            .get_or_insert_with(|| (RawBatch::new(self.partition.clone(), self.generation, self.next), now));
+            .get_or_insert_with(|| (spare.take(self.partition.clone(), self.generation, self.next), now));
         let before = batch.memory();
         batch.push(offset, timestamp_ms, key, value);
         self.next = batch.next;
@@ -163,14 +165,18 @@ mod tests {
         Held::new(TopicPartition::new("t", 0), 1, next)
     }
 
+    fn put(held: &mut Held, offset: Offset, value: Option<&[u8]>, now: Instant) -> usize {
+        held.push(offset, None, None, value, now, &Spare::default())
+    }
+
     #[test]
     fn batches_follow_one_another_without_a_gap_between_them() {
         let (mut held, now) = (held(10), Instant::now());
-        assert!(held.push(12, None, None, Some(b"a"), now) > 0);
-        held.push(15, None, None, Some(b"b"), now);
+        assert!(put(&mut held, 12, Some(b"a"), now) > 0);
+        put(&mut held, 15, Some(b"b"), now);
         let first = held.take().unwrap();
         assert_eq!((first.from, first.next, first.len()), (10, 16, 2));
-        held.push(16, None, None, None, now);
+        put(&mut held, 16, None, now);
         held.skip_to(20);
         let second = held.take().unwrap();
         assert_eq!((second.from, second.next, second.len()), (16, 20, 1));
@@ -181,7 +187,7 @@ mod tests {
     #[test]
     fn a_record_that_was_read_before_is_not_read_again() {
         let (mut held, now) = (held(10), Instant::now());
-        assert_eq!(held.push(9, None, None, Some(b"old"), now), 0);
+        assert_eq!(put(&mut held, 9, Some(b"old"), now), 0);
         assert!(held.take().is_none());
     }
 
@@ -189,25 +195,25 @@ mod tests {
     fn a_batch_is_due_when_full_or_old() {
         let (mut held, now) = (held(0), Instant::now());
         assert!(!held.is_due(now));
-        held.push(0, None, None, Some(b"x"), now);
+        put(&mut held, 0, Some(b"x"), now);
         assert!(!held.is_due(now));
         assert!(held.is_due(now + LINGER));
-        held.push(1, None, None, Some(&vec![0; BATCH_BYTES]), now);
+        put(&mut held, 1, Some(&vec![0; BATCH_BYTES]), now);
         assert!(held.is_due(now) && held.is_full());
     }
 
     #[test]
     fn tombstones_count_too() {
         let (mut held, now) = (held(0), Instant::now());
-        assert!(held.push(0, None, None, None, now) > 0);
+        assert!(put(&mut held, 0, None, now) > 0);
     }
 
     #[test]
     fn a_restart_throws_away_what_was_filled() {
         let (mut held, now) = (held(0), Instant::now());
-        held.push(5, None, None, Some(b"x"), now);
+        put(&mut held, 5, Some(b"x"), now);
         assert_eq!(held.restart(2, 3).unwrap().generation, 1);
-        held.push(3, None, None, Some(b"y"), now);
+        put(&mut held, 3, Some(b"y"), now);
         let batch = held.take().unwrap();
         assert_eq!((batch.generation, batch.from, batch.next), (2, 3, 4));
     }
@@ -233,7 +239,7 @@ mod tests {
         let mut partitions = Partitions::default();
         for (partition, bytes) in [100, 5000, 10, 3000].into_iter().enumerate() {
             let mut held = Held::new(TopicPartition::new("t", partition as i32), 1, 0);
-            held.push(0, None, None, Some(&vec![b'x'; bytes]), Instant::now());
+            put(&mut held, 0, Some(&vec![b'x'; bytes]), Instant::now());
             partitions.insert(held);
         }
         let filled: usize = partitions.iter().map(Held::filled).sum();

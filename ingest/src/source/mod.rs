@@ -22,12 +22,14 @@
 mod budget;
 mod check;
 mod decode;
+mod events;
 mod held;
 mod poll;
 mod reading;
 mod rebalance;
 mod settings;
 mod shared;
+mod spare;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -43,11 +45,13 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 use self::budget::Budget;
 use self::decode::{Delivery, Envelope, decode};
+pub use self::events::{Events, Origin};
 use self::poll::{Command, Poller};
 pub use self::settings::{
     DEFAULT_BUDGET_BYTES, DEFAULT_REVOKE_WAIT, FreshProgress, START_PATIENCE, SourceSettings,
 };
 use self::shared::Shared;
+use self::spare::Spare;
 use crate::client::{self, Context, lock};
 use crate::error::Error;
 use crate::format::Decoder;
@@ -156,6 +160,7 @@ impl Source {
 
         let shared = Arc::new(Mutex::new(Shared::new(progress, known)));
         let budget = Arc::new(Budget::new(settings.budget_bytes));
+        let spare = Arc::new(Spare::default());
         let (commands, command_receiver) = mpsc::channel();
         let (raw_sender, raw_receiver) = mpsc::channel::<Envelope>();
         let (event_sender, events) = tokio::sync::mpsc::unbounded_channel();
@@ -164,12 +169,13 @@ impl Source {
             settings,
             Arc::clone(&shared),
             Arc::clone(&budget),
+            Arc::clone(&spare),
             command_receiver,
             raw_sender,
         );
         let threads = vec![
             spawn("puddle-poll", move || poller.run())?,
-            spawn("puddle-decode", move || decode(decoder, raw_receiver, event_sender))?,
+            spawn("puddle-decode", move || decode(decoder, raw_receiver, &spare, event_sender))?,
         ];
         Ok(Source { events, commands, shared, budget, threads })
     }

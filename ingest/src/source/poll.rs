@@ -17,6 +17,7 @@ use super::held::{Held, Partitions};
 use super::reading::{End, Reading};
 use super::rebalance::Putoff;
 use super::shared::Shared;
+use super::spare::Spare;
 use super::{Outage, SourceSettings, Watermarks, fetch_watermarks};
 use crate::client::{self, Context, lock};
 use crate::error::{Error, reason};
@@ -57,6 +58,7 @@ pub(super) struct Poller {
     pub(super) settings: SourceSettings,
     pub(super) shared: Arc<Mutex<Shared>>,
     pub(super) budget: Arc<Budget>,
+    spare: Arc<Spare>,
     commands: Receiver<Command>,
     out: Sender<Envelope>,
     pub(super) partitions: Partitions,
@@ -86,6 +88,7 @@ impl Poller {
         settings: SourceSettings,
         shared: Arc<Mutex<Shared>>,
         budget: Arc<Budget>,
+        spare: Arc<Spare>,
         commands: Receiver<Command>,
         out: Sender<Envelope>,
     ) -> Self {
@@ -95,6 +98,7 @@ impl Poller {
             settings,
             shared,
             budget,
+            spare,
             commands,
             out,
             partitions: Partitions::default(),
@@ -293,7 +297,7 @@ impl Poller {
     }
 
     fn read(&mut self) -> Result<(), Stop> {
-        let mut reading = Reading::new(&mut self.partitions, &self.budget, &self.out);
+        let mut reading = Reading::new(&mut self.partitions, &self.budget, &self.spare, &self.out);
         self.queue.serve(POLL, &mut reading);
         match reading.end.take() {
             None => {}

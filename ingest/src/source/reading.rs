@@ -8,6 +8,7 @@ use super::Event;
 use super::budget::Budget;
 use super::decode::Envelope;
 use super::held::Partitions;
+use super::spare::Spare;
 use crate::queue::{Item, ItemError, Receive};
 use crate::raw::RawBatch;
 
@@ -16,6 +17,7 @@ pub(super) struct Reading<'p> {
     partitions: &'p mut Partitions,
     budget: &'p Budget,
     out: &'p Sender<Envelope>,
+    spare: &'p Spare,
     /// When batches that begin now began.
     now: Instant,
     /// Bytes that were taken, and that the budget was not told of yet.
@@ -32,8 +34,13 @@ pub(super) enum End {
 }
 
 impl<'p> Reading<'p> {
-    pub(super) fn new(partitions: &'p mut Partitions, budget: &'p Budget, out: &'p Sender<Envelope>) -> Self {
-        Self { partitions, budget, out, now: Instant::now(), untold: 0, end: None }
+    pub(super) fn new(
+        partitions: &'p mut Partitions,
+        budget: &'p Budget,
+        spare: &'p Spare,
+        out: &'p Sender<Envelope>,
+    ) -> Self {
+        Self { partitions, budget, out, spare, now: Instant::now(), untold: 0, end: None }
     }
 
     /// Hands a batch on at once, so that it is decoded while others are filled.
@@ -77,7 +84,7 @@ impl Receive for Reading<'_> {
         let held = self.partitions.at(place);
         match item {
             Item::Record { offset, timestamp_ms, key, value } => {
-                self.untold += held.push(offset, timestamp_ms, key, value, self.now);
+                self.untold += held.push(offset, timestamp_ms, key, value, self.now, self.spare);
                 // After each record: a few of 20 MB would overflow what a batch can address.
                 match held.is_full() {
                     true => {

@@ -25,11 +25,15 @@ pub const START_PATIENCE: Duration = Duration::from_secs(10);
 /// librdkafka's own bounds: what it fetches ahead, and what one answer may carry, compressed, in all and of one
 /// partition. An answer of JSON unpacks to several times its size, so the defaults (64, 50 and 1 MB) allow far more
 /// memory than a small machine should give to a reader.
+///
+/// An answer may be all of one partition: then it costs the same memory and fills batches as well whether a topic has
+/// one partition or hundreds, and a topic of one partition needs no more requests. librdkafka begins each request with
+/// another partition, so that none is left behind.
 const FETCH_BOUNDS: [(&str, &str); 4] = [
     ("queued.max.messages.kbytes", "8192"),
     ("queued.min.messages", "20000"),
     ("fetch.max.bytes", "2097152"),
-    ("fetch.message.max.bytes", "262144"),
+    ("fetch.message.max.bytes", "2097152"),
 ];
 
 /// Other settings of the consumer that a user may change.
