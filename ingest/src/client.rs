@@ -128,7 +128,8 @@ impl<'de> Deserialize<'de> for ClientSettings {
 }
 
 /// A setting's value. What is wrong with it is said without showing it, for it may be a password.
-struct Text(String);
+#[derive(Clone)]
+pub(crate) struct Text(pub(crate) String);
 
 impl<'de> Deserialize<'de> for Text {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::client::ClientSettings;
 use crate::error::Error;
-use crate::format::{CsvConfig, Format};
+use crate::format::{AvroConfig, CsvConfig, Format, RegistryConfig};
 use crate::schema::SchemaDecl;
 
 /// Where a partition without progress begins unless [`IngestConfig::start`] says otherwise. Not Kafka's own
@@ -39,6 +39,10 @@ pub struct IngestConfig {
     /// Where a partition without progress begins; [`DEFAULT_START`].
     #[serde(default)]
     pub start: Start,
+    /// Where the schemas of Avro records are.
+    pub registry: Option<RegistryConfig>,
+    /// The schema of Avro records that come without a registry.
+    pub avro: Option<AvroConfig>,
     /// How lines of CSV are written, for that format.
     pub csv: Option<CsvConfig>,
     /// The fields of a record and their types. Without it, the schema is inferred from the first records, or known from

@@ -6,6 +6,7 @@ use std::time::Duration;
 use puddle_types::{Offset, TopicPartition};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
+use crate::config::IngestConfig;
 use crate::schema::SchemaError;
 
 /// An error of this crate. Each says what happened, with which input, and what to try.
@@ -254,6 +255,20 @@ pub enum Error {
         /// What is wrong, and what to write instead.
         reason: String,
     },
+    /// A schema registry does not answer, or not as one.
+    #[error(
+        "the schema registry at {url} does not tell its schemas (asked for {:.0} s): {reason}. Check that it runs, and \
+         `url` of [ingest.registry]",
+        waited.as_secs_f64()
+    )]
+    Registry {
+        /// Its address.
+        url: String,
+        /// How long it was asked.
+        waited: Duration,
+        /// What it said last, or what kept it from saying anything.
+        reason: String,
+    },
     /// A schema is wrong.
     #[error(transparent)]
     Schema(#[from] SchemaError),
@@ -280,6 +295,10 @@ impl Error {
             Error::Schema(error) => error.is_usage(),
             _ => false,
         }
+    }
+
+    pub(crate) fn format(config: &IngestConfig, reason: String) -> Self {
+        Error::Format { format: config.format.name(), reason }
     }
 
     pub(crate) fn kafka(doing: impl Into<String>, error: &KafkaError) -> Self {

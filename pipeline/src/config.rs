@@ -105,7 +105,7 @@ impl Pipeline {
             return Err(Error::NoPipeline { path: folder.to_owned(), nearest: siblings(folder) });
         }
         let text = read(&file)?;
-        let parsed: PipelineFile = text::parse(&text, &file, overrides)?;
+        let mut parsed: PipelineFile = text::parse(&text, &file, overrides)?;
         let config = |message: String| Error::Config { place: file.display().to_string(), message };
         if !is_name(&parsed.name) {
             return Err(config(format!(
@@ -114,6 +114,9 @@ impl Pipeline {
             )));
         }
         parsed.ingest.validate().map_err(|e| config(e.to_string()))?;
+        if let Some(avro) = &mut parsed.ingest.avro {
+            avro.schema = folder.join(&avro.schema);
+        }
         parsed.sink.validate().map_err(|e| config(e.to_string()))?;
         if parsed.commit.rows == 0 || parsed.commit.every.is_zero() {
             return Err(config("commit.rows and commit.every must be above zero".into()));

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arrow::datatypes::{Schema, SchemaRef};
+use puddle_ingest::Format;
 use puddle_ingest::admin::Admin;
 use puddle_ingest::identity::TopicIds;
 use puddle_ingest::raw::RawBatch;
@@ -130,7 +131,7 @@ async fn topics(pipeline: &Pipeline, brokers: &str) -> Result<(usize, TopicIds),
     .await
 }
 
-/// Infers the schema from the first records. With `wait`, waits for records where there are none.
+/// Takes the schema from the producers, or infers it from the first records. With `wait`, waits where there is neither.
 async fn infer_schema(
     pipeline: &Pipeline,
     brokers: &str,
@@ -139,16 +140,8 @@ async fn infer_schema(
 ) -> Result<SchemaDecl, Error> {
     let mut reminder = Reminder::new(Instant::now() + patience.stall, patience.stall);
     loop {
-        let mut batches = Vec::new();
-        for topic in &pipeline.ingest.topics {
-            let (brokers, topic, client) =
-                (brokers.to_owned(), topic.clone(), pipeline.ingest.client.clone());
-            batches.extend(blocking(move || sample(&brokers, &client, &topic, INFERENCE_SAMPLE)).await?);
-        }
-        let samples: Vec<&[u8]> =
-            batches.iter().flat_map(RawBatch::records).filter_map(|record| record.value).collect();
-        if !samples.is_empty() {
-            return Ok(infer(&samples)?);
+        if let Some(schema) = look_for_schema(pipeline, brokers).await? {
+            return Ok(schema);
         }
         if !wait {
             let topic = pipeline.ingest.topics.join(", ");
@@ -164,6 +157,22 @@ async fn infer_schema(
         }
         tokio::time::sleep(INFERENCE_POLL).await;
     }
+}
+
+/// The schema that producers have told of, or that the first records have.
+async fn look_for_schema(pipeline: &Pipeline, brokers: &str) -> Result<Option<SchemaDecl>, Error> {
+    if pipeline.ingest.format != Format::Json {
+        let config = pipeline.ingest.clone();
+        return Ok(blocking(move || config.producers_schema()).await?);
+    }
+    let mut batches = Vec::new();
+    for topic in &pipeline.ingest.topics {
+        let (brokers, topic, client) = (brokers.to_owned(), topic.clone(), pipeline.ingest.client.clone());
+        batches.extend(blocking(move || sample(&brokers, &client, &topic, INFERENCE_SAMPLE)).await?);
+    }
+    let samples: Vec<&[u8]> =
+        batches.iter().flat_map(RawBatch::records).filter_map(|record| record.value).collect();
+    if samples.is_empty() { Ok(None) } else { Ok(Some(infer(&samples)?)) }
 }
 
 /// The compiled SQL; without SQL, one that keeps every column.

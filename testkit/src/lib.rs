@@ -19,7 +19,7 @@
 //! Everything here blocks, needs no runtime of the caller's, and panics with what went wrong: in a test that
 //! is the message to read. The one exception is a missing Java or Maven, see [`Apache`].
 //!
-//! [`Proxy`] stands between a client and either broker, and lets the network fail.
+//! [`SchemaRegistry`] has the schemas of Avro records. [`Proxy`] stands between a client and either broker, and lets the network fail.
 //!
 //! Tests share brokers, so each test takes its own names from [`topics::unique`].
 
@@ -30,10 +30,12 @@ pub mod hostile;
 pub mod memory;
 pub mod proxy;
 pub mod records;
+pub mod registry;
 pub mod topics;
 
 pub use apache::Apache;
 pub use embedded::Embedded;
 pub use proxy::Proxy;
 pub use records::{Record, consume_all, flights, produce};
+pub use registry::SchemaRegistry;
 pub use topics::unique;

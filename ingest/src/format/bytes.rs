@@ -56,6 +56,5 @@ fn read(object: &mut Object, value: Option<&[u8]>) -> Result<(), Misfit> {
         (Values::String(text), Some(value)) => text.push(rows::utf8(value)?),
         _ => return Err(rows::mismatch(column, Found::Binary)),
     }
-    column.mark_valid();
     Ok(())
 }

@@ -3,7 +3,7 @@
 use arrow::datatypes::SchemaRef;
 use puddle_types::Batch;
 
-use super::{Format, bytes, config, csv};
+use super::{Format, avro, bytes, config, csv};
 use crate::config::IngestConfig;
 use crate::error::Error;
 use crate::json;
@@ -17,6 +17,7 @@ pub struct Decoder(Inner);
 #[derive(Debug)]
 enum Inner {
     Json(Box<json::Decoder>),
+    Avro(Box<avro::Decoder>),
     Csv(Box<csv::Decoder>),
     Bytes(Box<bytes::Decoder>),
 }
@@ -33,14 +34,16 @@ pub struct Unknown<'a> {
 }
 
 impl Decoder {
-    /// A decoder of records in the format of `config` with the fields of `schema`.
+    /// A decoder of records in the format of `config` with the fields of `schema`. Blocks while it asks a schema registry,
+    /// if there is one: for some ten seconds at most when it does not answer.
     ///
     /// # Errors
-    /// [`Error::Format`] when the format cannot be read by this schema.
+    /// [`Error::Format`] when the format cannot be read by this schema; [`Error::Registry`].
     pub fn new(config: &IngestConfig, schema: &SchemaDecl) -> Result<Self, Error> {
         config::check(config, schema)?;
         Ok(Self(match config.format {
             Format::Json => Inner::Json(Box::new(json::Decoder::new(schema, config.unknown_fields))),
+            Format::Avro => Inner::Avro(Box::new(avro::Decoder::new(config, schema)?)),
             Format::Csv => {
                 Inner::Csv(Box::new(csv::Decoder::new(&config.csv.clone().unwrap_or_default(), schema)))
             }
@@ -48,10 +51,18 @@ impl Decoder {
         }))
     }
 
+    /// Lets [`decode`](Self::decode) wait for a registry only as long as `wanted` says so.
+    pub(crate) fn wait_while(&mut self, wanted: impl Fn() -> bool + Send + 'static) {
+        if let Inner::Avro(decoder) = &mut self.0 {
+            decoder.wait_while(wanted);
+        }
+    }
+
     /// The schema of [`Batch::rows`]: the declared fields, then the metadata columns.
     pub fn schema(&self) -> &SchemaRef {
         match &self.0 {
             Inner::Json(decoder) => decoder.schema(),
+            Inner::Avro(decoder) => decoder.rows.schema(),
             Inner::Csv(decoder) => decoder.rows.schema(),
             Inner::Bytes(decoder) => decoder.rows.schema(),
         }
@@ -61,6 +72,7 @@ impl Decoder {
     pub fn unknown_fields(&self) -> Unknown<'_> {
         match &self.0 {
             Inner::Json(decoder) => decoder.unknown_fields(),
+            Inner::Avro(decoder) => decoder.unknown_fields(),
             Inner::Csv(_) | Inner::Bytes(_) => Unknown::default(),
         }
     }
@@ -68,11 +80,12 @@ impl Decoder {
     /// Decodes a raw batch. Every record of it becomes either a row or a rejected row.
     ///
     /// # Errors
-    /// When what it takes to decode a record cannot be had now; nothing is decoded then, and the same batch may be tried
-    /// again.
+    /// [`Error::Registry`] when a record has a schema that is not known yet, and no registry answered for a minute; nothing
+    /// is decoded then, and the same batch may be tried again.
     pub fn decode(&mut self, raw: &RawBatch) -> Result<Batch, Error> {
         match &mut self.0 {
             Inner::Json(decoder) => Ok(decoder.decode(raw)),
+            Inner::Avro(decoder) => decoder.decode(raw),
             Inner::Csv(decoder) => decoder.decode(raw),
             Inner::Bytes(decoder) => decoder.decode(raw),
         }

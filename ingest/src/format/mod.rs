@@ -15,6 +15,7 @@
 //! does not fit leaves nothing behind in the columns; the schema decides the types, and a value of another kind is never
 //! made to fit. What a format makes of a record is in the format's own module.
 
+mod avro;
 mod bytes;
 pub(crate) mod column;
 mod config;
@@ -26,5 +27,5 @@ pub(crate) mod rejected;
 mod rows;
 pub(crate) mod scalar;
 
-pub use config::{CsvConfig, DEFAULT_DELIMITER, DEFAULT_QUOTE, Format};
+pub use config::{AvroConfig, CsvConfig, DEFAULT_DELIMITER, DEFAULT_QUOTE, Format, RegistryConfig};
 pub use decoder::{Decoder, Unknown};

@@ -36,6 +36,8 @@ pub(crate) enum Found<'a> {
     Array,
     Object,
     Binary,
+    /// A value of a type of this name.
+    Type(&'a str),
     /// Any value, by its JSON text.
     Text(&'a str),
     /// A value that nests deeper than so many levels.
@@ -111,6 +113,7 @@ impl fmt::Display for Found<'_> {
             Found::Array => f.write_str("array"),
             Found::Object => f.write_str("object"),
             Found::Binary => f.write_str("bytes"),
+            Found::Type(name) => f.write_str(name),
             Found::Text(text) => match text.as_bytes().first() {
                 Some(b'"') => write!(f, "string {}", cite(text)),
                 Some(b'[') => Found::Array.fmt(f),

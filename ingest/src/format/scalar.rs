@@ -34,6 +34,11 @@ pub(crate) fn days_of_date(text: &str) -> Option<i32> {
     days(text.as_bytes().try_into().ok()?)
 }
 
+/// The day so many days after 1970-01-01; `None` beyond the calendar.
+pub(crate) fn day(days: i32) -> Option<NaiveDate> {
+    NaiveDate::from_num_days_from_ce_opt(days.checked_add(EPOCH_DAY)?)
+}
+
 /// The form that most producers write, `YYYY-MM-DDTHH:MM:SS[.f]Z` with up to nine digits, without a general parser.
 /// `None` for any other.
 fn micros_of_utc(text: &[u8]) -> Option<i64> {

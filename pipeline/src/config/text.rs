@@ -102,7 +102,9 @@ fn shown(text: &str) -> String {
 
 /// Key and value of an override that may set a client setting.
 fn secret(text: &str) -> Option<(&str, &str)> {
-    text.split_once('=').filter(|(key, _)| key.contains("client") || key.trim() == "ingest")
+    text.split_once('=').filter(|(key, _)| {
+        ["client", "registry"].iter().any(|table| key.contains(table)) || key.trim() == "ingest"
+    })
 }
 
 /// Takes the values of such overrides out of a message, which quotes what it cannot use.

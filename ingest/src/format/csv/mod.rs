@@ -146,6 +146,5 @@ fn read(column: &mut Column, text: Option<&str>) -> Result<(), Misfit> {
     if !fits {
         return Err(rows::mismatch(column, Found::String(text)));
     }
-    column.mark_valid();
     Ok(())
 }
