@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{Array as _, ArrayRef, RecordBatch};
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
 use serde::{Deserialize, Serialize};
@@ -55,6 +55,26 @@ pub(crate) fn stored(schema: &Schema) -> Result<SchemaRef, Error> {
 /// Converts a batch to a stored schema of the same columns. A value that does not fit its stored type, and a null
 /// where there may be none, are errors.
 pub(crate) fn convert(batch: &RecordBatch, to: &SchemaRef, table: &str) -> Result<RecordBatch, Error> {
+    let columns = convert_columns(batch, to, table, |_| false)?;
+    RecordBatch::try_new(to.clone(), columns).map_err(Error::arrow(table))
+}
+
+/// As [`convert`], but columns of strings and bytes may stay views: whoever copies them out of their batch anyway makes
+/// them plain as cheaply.
+pub(crate) fn convert_but_views(
+    batch: &RecordBatch,
+    to: &SchemaRef,
+    table: &str,
+) -> Result<Vec<ArrayRef>, Error> {
+    convert_columns(batch, to, table, |kind| matches!(kind, DataType::Utf8View | DataType::BinaryView))
+}
+
+fn convert_columns(
+    batch: &RecordBatch,
+    to: &SchemaRef,
+    table: &str,
+    may_stay: fn(&DataType) -> bool,
+) -> Result<Vec<ArrayRef>, Error> {
     let error = |reason: String| Error::Batch { table: table.to_owned(), reason };
     if batch.num_columns() != to.fields().len() {
         return Err(error(format!("it has {} columns, not {}", batch.num_columns(), to.fields().len())));
@@ -65,17 +85,20 @@ pub(crate) fn convert(batch: &RecordBatch, to: &SchemaRef, table: &str) -> Resul
         if found.name() != field.name() {
             return Err(error(format!("it has column {:?} where {:?} is due", found.name(), field.name())));
         }
-        if stored_type(found.data_type()).ok().as_ref() != Some(field.data_type()) {
-            let (name, found, due) = (field.name(), found.data_type(), field.data_type());
-            return Err(error(format!("column {name:?} is {found}, not {due}")));
+        let (name, kind) = (field.name(), column.data_type());
+        if stored_type(kind).ok().as_ref() != Some(field.data_type()) {
+            return Err(error(format!("column {name:?} is {kind}, not {}", field.data_type())));
         }
-        columns.push(if column.data_type() == field.data_type() {
+        if !field.is_nullable() && column.logical_null_count() > 0 {
+            return Err(error(format!("column {name:?} has a null, where the table may have none")));
+        }
+        columns.push(if kind == field.data_type() || may_stay(kind) {
             column.clone()
         } else {
             cast_with_options(column, field.data_type(), &options).map_err(Error::arrow(table))?
         });
     }
-    RecordBatch::try_new(to.clone(), columns).map_err(Error::arrow(table))
+    Ok(columns)
 }
 
 /// The columns of a stored schema, for the log.
@@ -251,7 +274,7 @@ fn plain_type(name: &str) -> Option<DataType> {
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::{ArrayRef, StringViewArray, TimestampMillisecondArray, TimestampSecondArray};
+    use arrow::array::{StringViewArray, TimestampMillisecondArray, TimestampSecondArray};
 
     use super::*;
 

@@ -32,7 +32,8 @@ use super::state::State;
 use super::upkeep::{find, resolve};
 use super::version;
 use crate::config::{DEFAULT_BUFFER_BYTES, DEFAULT_COMPRESSION, DEFAULT_ROW_GROUP_ROWS};
-use crate::parquet::file::{holds, properties};
+use crate::parquet::encoder::Encoder;
+use crate::parquet::file::holds;
 use crate::parquet::layout::Layout;
 use crate::parquet::lock::Lock;
 use crate::parquet::log::DataFile;
@@ -313,9 +314,9 @@ fn form(table: &str, options: &Options, state: &State) -> Result<Form, Error> {
     let log = || version_path(&Path::new(table).join(LOG), state.version());
     let all = schema_of(&state.form.columns).map_err(|reason| Error::corrupt(&log(), reason))?;
     let in_files = all.fields().iter().filter(|field| !state.form.partition_by.contains(field.name()));
+    let schema = Arc::new(Schema::new(in_files.cloned().collect::<Fields>()));
     Ok(Form {
-        schema: Arc::new(Schema::new(in_files.cloned().collect::<Fields>())),
-        properties: properties(&config)?,
+        encoder: Encoder::new(table, &schema, &config)?,
         row_group_rows: options.row_group_rows,
         buffer_bytes: options.buffer_bytes,
     })

@@ -10,10 +10,11 @@ use arrow::error::ArrowError;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::ParquetMetaData;
-use parquet::file::properties::WriterPropertiesPtr;
 
 use crate::Error;
-use crate::parquet::file::{Finished, OpenFile, Pending};
+use crate::parquet::encoder::Encoder;
+use crate::parquet::file::{Finished, OpenFile};
+use crate::parquet::rows::Rows;
 use crate::storage::Storage;
 
 /// Most rows that are decoded at a time.
@@ -23,9 +24,8 @@ const BATCH_BYTES: usize = 16 << 20;
 
 /// How the new file is written.
 pub(super) struct Form {
-    /// The table's columns but for those that stand in the path.
-    pub(super) schema: SchemaRef,
-    pub(super) properties: WriterPropertiesPtr,
+    /// Of the table's columns but for those that stand in the path.
+    pub(super) encoder: Encoder,
     /// Most rows of a row group.
     pub(super) row_group_rows: usize,
     /// Most bytes of rows that wait for their row group.
@@ -40,21 +40,21 @@ pub(super) fn rewrite(
     output: PathBuf,
     form: &Form,
 ) -> Result<Finished, Error> {
-    let mut file = OpenFile::create(storage, output, &form.schema, &form.properties)?;
-    let mut pending = Pending::default();
+    let (encoder, schema) = (&form.encoder, form.encoder.schema());
+    let mut file = OpenFile::create(storage, output, encoder)?;
+    let mut rows = Rows::new(schema).map_err(Error::arrow(table))?;
     for input in inputs {
         for batch in open(input)? {
             let batch = batch.map_err(|error| unreadable(input, error))?;
-            let batch = conform(&batch, &form.schema).map_err(Error::arrow(table))?;
-            pending.push(batch).map_err(Error::arrow(table))?;
-            if pending.rows >= form.row_group_rows || pending.bytes >= form.buffer_bytes {
-                file.write(&mut pending)?;
+            let batch = conform(&batch, schema).map_err(Error::arrow(table))?;
+            let all = 0..batch.num_rows();
+            rows.extend(batch.columns(), std::slice::from_ref(&all)).map_err(Error::arrow(table))?;
+            if rows.len() >= form.row_group_rows || rows.bytes() >= form.buffer_bytes {
+                file.write(encoder, &mut rows)?;
             }
         }
     }
-    if pending.rows > 0 {
-        file.write(&mut pending)?;
-    }
+    file.write(encoder, &mut rows)?;
     file.finish()
 }
 
@@ -108,14 +108,13 @@ mod tests {
 
     use super::*;
     use crate::SinkConfig;
-    use crate::parquet::file::properties;
     use crate::storage::LocalStorage;
 
     fn form(row_group_rows: usize, buffer_bytes: usize) -> Form {
         let fields = vec![Field::new("n", DataType::Int64, false), Field::new("added", DataType::Utf8, true)];
         let config = SinkConfig { row_group_rows, ..SinkConfig::new("t") };
-        let properties = properties(&config).unwrap();
-        Form { schema: Arc::new(Schema::new(fields)), properties, row_group_rows, buffer_bytes }
+        let encoder = Encoder::new("t", &Arc::new(Schema::new(fields)), &config).unwrap();
+        Form { encoder, row_group_rows, buffer_bytes }
     }
 
     fn write(path: &Path, batch: &RecordBatch) {

@@ -1,43 +1,21 @@
-//! One Parquet file being written: rows wait in memory and are encoded a row group at a time.
-//!
-//! An encoder keeps a compressor and its pages for each column, about a megabyte a column. Were a row group begun in
-//! every partition, a few hundred partitions would need gigabytes. So rows wait as Arrow, which can be counted, and
-//! only the file whose row group is due has an encoder.
+//! One Parquet file being written, a row group at a time, and how a file is known to hold what was written.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arrow::array::RecordBatch;
-use arrow::compute::concat_batches;
-use arrow::datatypes::SchemaRef;
-use parquet::arrow::ArrowWriter;
-use parquet::basic::{Compression, ZstdLevel};
 use parquet::errors::ParquetError;
-use parquet::file::properties::{WriterProperties, WriterPropertiesPtr};
+use parquet::file::writer::SerializedFileWriter;
 use xxhash_rust::xxh3::Xxh3;
 
+use super::encoder::Encoder;
+use super::rows::Rows;
+use crate::Error;
 use crate::storage::{Storage, WriteFile};
-use crate::{Error, SinkConfig};
-
-/// A piece with fewer rows is joined with others, an Arrow array costing a few hundred bytes however short.
-const SMALL_ROWS: usize = 4096;
-/// How many small pieces are joined at the latest.
-const SMALL_PIECES: usize = 64;
-
-/// Rows that wait for their row group.
-#[derive(Default)]
-pub(crate) struct Pending {
-    whole: Vec<RecordBatch>,
-    small: Vec<RecordBatch>,
-    small_rows: usize,
-    pub(crate) rows: usize,
-    pub(crate) bytes: usize,
-}
 
 /// A file that has at least one row group.
 pub(crate) struct OpenFile {
-    writer: ArrowWriter<HashingWriter>,
+    writer: SerializedFileWriter<HashingWriter>,
     path: PathBuf,
     rows: u64,
     failure: Failure,
@@ -63,73 +41,19 @@ struct HashingWriter {
     failure: Failure,
 }
 
-/// The writer's settings: zstd pages of format 1, which every reader knows.
-pub(crate) fn properties(config: &SinkConfig) -> Result<WriterPropertiesPtr, Error> {
-    let level = ZstdLevel::try_new(config.compression)
-        .map_err(|error| Error::Config { key: "compression", reason: error.to_string() })?;
-    let properties = WriterProperties::builder()
-        .set_compression(Compression::ZSTD(level))
-        .set_max_row_group_row_count(Some(config.row_group_rows))
-        .set_created_by("puddle".to_owned())
-        .build();
-    Ok(Arc::new(properties))
-}
-
-impl Pending {
-    pub(crate) fn push(&mut self, rows: RecordBatch) -> Result<(), arrow::error::ArrowError> {
-        self.rows += rows.num_rows();
-        self.bytes += rows.get_array_memory_size();
-        if rows.num_rows() >= SMALL_ROWS {
-            self.join()?;
-            self.whole.push(rows);
-            return Ok(());
-        }
-        self.small_rows += rows.num_rows();
-        self.small.push(rows);
-        if self.small_rows >= SMALL_ROWS || self.small.len() >= SMALL_PIECES { self.join() } else { Ok(()) }
-    }
-
-    /// All rows, in order.
-    fn take(&mut self) -> Vec<RecordBatch> {
-        let mut all = std::mem::take(self);
-        all.whole.append(&mut all.small);
-        all.whole
-    }
-
-    fn join(&mut self) -> Result<(), arrow::error::ArrowError> {
-        let Some(first) = self.small.first() else { return Ok(()) };
-        let joined = concat_batches(&first.schema(), &self.small)?;
-        let before: usize = self.small.iter().map(RecordBatch::get_array_memory_size).sum();
-        self.bytes = self.bytes - before + joined.get_array_memory_size();
-        self.whole.push(joined);
-        self.small.clear();
-        self.small_rows = 0;
-        Ok(())
-    }
-}
-
 impl OpenFile {
-    pub(crate) fn create(
-        storage: &dyn Storage,
-        path: PathBuf,
-        schema: &SchemaRef,
-        properties: &WriterPropertiesPtr,
-    ) -> Result<Self, Error> {
+    pub(crate) fn create(storage: &dyn Storage, path: PathBuf, encoder: &Encoder) -> Result<Self, Error> {
         let file = storage.create(&path).map_err(Error::io("create", &path))?;
         let failure = Failure::default();
         let inner = HashingWriter { file, hasher: Box::new(Xxh3::new()), bytes: 0, failure: failure.clone() };
-        let writer = ArrowWriter::try_new(inner, schema.clone(), Some((**properties).clone()))
-            .map_err(|error| told(&path, error, &failure))?;
+        let writer = encoder.begin(inner).map_err(|error| told(&path, error, &failure))?;
         Ok(Self { writer, path, rows: 0, failure })
     }
 
     /// Encodes all that waits, as one row group or as many as their size asks for.
-    pub(crate) fn write(&mut self, pending: &mut Pending) -> Result<(), Error> {
-        for batch in pending.take() {
-            self.rows += batch.num_rows() as u64;
-            self.writer.write(&batch).map_err(|error| told(&self.path, error, &self.failure))?;
-        }
-        self.writer.flush().map_err(|error| told(&self.path, error, &self.failure))
+    pub(crate) fn write(&mut self, encoder: &Encoder, rows: &mut Rows) -> Result<(), Error> {
+        self.rows += rows.len() as u64;
+        encoder.write(&mut self.writer, rows).map_err(|error| told(&self.path, error, &self.failure))
     }
 
     /// Writes the footer and makes the file durable.

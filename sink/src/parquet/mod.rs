@@ -17,6 +17,7 @@
 //! through the log and sees whole epochs.
 
 mod ahead;
+pub(crate) mod encoder;
 pub(crate) mod file;
 pub(crate) mod layout;
 pub(crate) mod lock;
@@ -24,6 +25,7 @@ pub(crate) mod log;
 pub(crate) mod publish;
 mod remove;
 pub(crate) mod retry;
+pub(crate) mod rows;
 mod split;
 pub(crate) mod writer;
 

@@ -1,9 +1,16 @@
 //! Splits a batch by the values of the columns that the table is partitioned by.
+//!
+//! ```text
+//! month   1 1 1 2 2 1   runs of equal neighbours: 0..3, 3..5, 5..6   by value: 1 -> [0..3, 5..6], 2 -> [3..5]
+//! ```
+//!
+//! Neighbours mostly share their value, and comparing columns is ten times cheaper than looking up each row's value.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
-use arrow::array::{Array, AsArray, RecordBatch, UInt32Array};
-use arrow::compute::take_record_batch;
+use arrow::array::{Array, ArrayRef, AsArray, UInt64Array};
+use arrow::compute::{cast, partition, take};
 use arrow::datatypes::{DataType, Date32Type, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::row::{RowConverter, SortField};
@@ -13,12 +20,14 @@ use crate::Error;
 
 /// The values of the partition columns, as text; null is `None`.
 pub(super) type Values = Vec<Option<String>>;
+/// Rows of a batch, in order.
+pub(super) type Runs = Vec<Range<usize>>;
 
 /// Splits batches of one schema.
 pub(super) struct Splitter {
     table: String,
-    /// Positions of the partition columns, outermost first.
-    keys: Vec<usize>,
+    /// Positions and types of the partition columns, outermost first.
+    keys: Vec<(usize, DataType)>,
     /// Positions of the columns that stay in the files.
     data: Vec<usize>,
     data_schema: SchemaRef,
@@ -42,15 +51,14 @@ impl Splitter {
                     "column {name:?} is {kind}; it must be {allowed}: use CAST in the query"
                 )));
             }
-            keys.push(position);
+            keys.push((position, kind.clone()));
         }
-        let data: Vec<usize> =
-            (0..schema.fields().len()).filter(|position| !keys.contains(position)).collect();
+        let is_key = |position: &usize| keys.iter().any(|(key, _)| key == position);
+        let data: Vec<usize> = (0..schema.fields().len()).filter(|position| !is_key(position)).collect();
         if data.is_empty() {
             return Err(error("no column is left for the files".to_owned()));
         }
-        let sort_fields =
-            keys.iter().map(|position| SortField::new(schema.field(*position).data_type().clone()));
+        let sort_fields = keys.iter().map(|(_, kind)| SortField::new(kind.clone()));
         let converter = RowConverter::new(sort_fields.collect()).map_err(Error::arrow(table))?;
         let data_schema = schema.project(&data).map_err(Error::arrow(table))?.into();
         Ok(Self { table: table.to_owned(), keys, data, data_schema, converter })
@@ -61,56 +69,47 @@ impl Splitter {
         &self.data_schema
     }
 
-    /// The rows of each partition value, in their order, without the partition columns.
-    pub(super) fn split(&self, batch: &RecordBatch) -> Result<Vec<(Values, RecordBatch)>, Error> {
-        self.try_split(batch).map_err(Error::arrow(&self.table))
+    /// Those of all columns that are in the files.
+    pub(super) fn data<'a>(&self, columns: &'a [ArrayRef]) -> impl Iterator<Item = &'a ArrayRef> {
+        self.data.iter().map(|position| &columns[*position])
     }
 
-    fn try_split(&self, batch: &RecordBatch) -> Result<Vec<(Values, RecordBatch)>, ArrowError> {
-        if batch.num_rows() == 0 {
+    /// Where in a batch of so many rows those of each partition value are, in their order.
+    pub(super) fn split(&self, columns: &[ArrayRef], rows: usize) -> Result<Vec<(Values, Runs)>, Error> {
+        self.try_split(columns, rows).map_err(Error::arrow(&self.table))
+    }
+
+    fn try_split(&self, columns: &[ArrayRef], rows: usize) -> Result<Vec<(Values, Runs)>, ArrowError> {
+        if rows == 0 {
             return Ok(Vec::new());
         }
-        let data = batch.project(&self.data)?;
+        let whole = 0..rows;
         if self.keys.is_empty() {
-            return Ok(vec![(Values::new(), data)]);
+            return Ok(vec![(Values::new(), vec![whole])]);
         }
-        let groups = self.group(batch)?;
-        if let [only] = groups.as_slice() {
-            return Ok(vec![(self.values(batch, only[0])?, data)]);
-        }
-        let mut parts = Vec::with_capacity(groups.len());
-        for rows in groups {
-            let values = self.values(batch, rows[0])?;
-            // A copy of its own: a slice would keep the whole batch in memory for as long as one partition waits.
-            parts.push((values, take_record_batch(&data, &UInt32Array::from(rows))?));
-        }
-        Ok(parts)
-    }
-
-    /// The rows of each distinct value, in order of first appearance.
-    fn group(&self, batch: &RecordBatch) -> Result<Vec<Vec<u32>>, ArrowError> {
-        let keys: Vec<_> = self.keys.iter().map(|position| batch.column(*position).clone()).collect();
-        let rows = self.converter.convert_columns(&keys)?;
+        let keys: Vec<ArrayRef> = self.keys.iter().map(|(position, _)| columns[*position].clone()).collect();
+        let runs = partition(&keys)?.ranges();
+        let firsts = UInt64Array::from_iter_values(runs.iter().map(|run| run.start as u64));
+        let firsts =
+            keys.iter().zip(&self.keys).map(|(key, (_, kind))| cast(&take(key, &firsts, None)?, kind));
+        let firsts = firsts.collect::<Result<Vec<_>, _>>()?;
+        let converted = self.converter.convert_columns(&firsts)?;
         let mut known = HashMap::new();
-        let mut groups: Vec<Vec<u32>> = Vec::new();
-        let mut previous = None;
-        for (number, row) in (0u32..).zip(rows.iter()) {
-            // Neighbours mostly share their value, and comparing is cheaper than hashing.
-            let group = match previous {
-                Some((last, group)) if last == row => group,
-                _ => *known.entry(row).or_insert_with(|| {
-                    groups.push(Vec::new());
+        let mut groups: Vec<(Values, Runs)> = Vec::new();
+        for (number, (run, row)) in runs.into_iter().zip(converted.iter()).enumerate() {
+            let group = match known.get(&row) {
+                Some(group) => *group,
+                None => {
+                    let values =
+                        firsts.iter().map(|column| text(column, number)).collect::<Result<_, _>>()?;
+                    groups.push((values, Runs::new()));
+                    known.insert(row, groups.len() - 1);
                     groups.len() - 1
-                }),
+                }
             };
-            groups[group].push(number);
-            previous = Some((row, group));
+            groups[group].1.push(run);
         }
         Ok(groups)
-    }
-
-    fn values(&self, batch: &RecordBatch, row: u32) -> Result<Values, ArrowError> {
-        self.keys.iter().map(|position| text(batch.column(*position), row as usize)).collect()
     }
 }
 
@@ -135,7 +134,7 @@ fn text(column: &dyn Array, row: usize) -> Result<Option<String>, ArrowError> {
 mod tests {
     use std::sync::Arc;
 
-    use arrow::array::{ArrayRef, BooleanArray, Date32Array, Int64Array, StringArray};
+    use arrow::array::{BooleanArray, Date32Array, Int64Array, RecordBatch, StringArray, StringViewArray};
     use proptest::prelude::*;
 
     use super::*;
@@ -157,7 +156,8 @@ mod tests {
         let batch =
             RecordBatch::try_from_iter_with_nullable(columns.map(|(name, column)| (name, column, true)))
                 .unwrap();
-        let parts = splitter(&batch, &["date", "bool", "int", "text"]).unwrap().split(&batch).unwrap();
+        let splitter = splitter(&batch, &["date", "bool", "int", "text"]).unwrap();
+        let parts = splitter.split(batch.columns(), batch.num_rows()).unwrap();
         let values: Vec<Vec<Option<&str>>> =
             parts.iter().map(|(values, _)| values.iter().map(Option::as_deref).collect()).collect();
         assert_eq!(
@@ -168,7 +168,7 @@ mod tests {
                 [None, Some("true"), Some("0"), Some("a/b")],
             ]
         );
-        assert_eq!(parts[0].1.schema().fields().len(), 1);
+        assert_eq!(splitter.data(batch.columns()).count(), 1);
     }
 
     #[test]
@@ -188,22 +188,29 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_row_lands_once_in_its_partition_in_order(keys in prop::collection::vec(prop::option::of(0i64..5), 0..200)) {
-            let columns: [(&str, ArrayRef, bool); 2] = [
+        fn every_row_lands_once_in_its_partition_in_order(keys in prop::collection::vec((prop::option::of(0i64..4), 1..4_usize), 0..90)) {
+            let keys: Vec<Option<i64>> = keys.into_iter().flat_map(|(key, rows)| vec![key; rows]).collect();
+            let texts: ArrayRef = Arc::new(StringViewArray::from_iter(
+                keys.iter().map(|key| key.map(|key| key.to_string())),
+            ));
+            let columns: [(&str, ArrayRef, bool); 3] = [
                 ("key", Arc::new(Int64Array::from(keys.clone())), true),
+                ("text", arrow::compute::cast(&texts, &DataType::Utf8).unwrap(), true),
                 ("row", Arc::new(Int64Array::from_iter_values(0..keys.len() as i64)), false),
             ];
             let batch = RecordBatch::try_from_iter_with_nullable(columns).unwrap();
-            let mut expected: HashMap<Values, Vec<i64>> = HashMap::new();
-            for (row, key) in (0..).zip(&keys) {
+            let mut expected: HashMap<Values, Vec<usize>> = HashMap::new();
+            for (row, key) in keys.iter().enumerate() {
                 expected.entry(vec![key.map(|key| key.to_string())]).or_default().push(row);
             }
-            let parts = splitter(&batch, &["key"]).unwrap().split(&batch).unwrap();
-            let found: HashMap<Values, Vec<i64>> = parts
-                .into_iter()
-                .map(|(values, rows)| (values, rows.column(0).as_primitive::<arrow::datatypes::Int64Type>().values().to_vec()))
-                .collect();
-            prop_assert_eq!(found, expected);
+            let mut views = batch.columns().to_vec();
+            views[1] = texts;
+            for (by, columns) in [("key", batch.columns()), ("text", batch.columns()), ("text", &views)] {
+                let parts = splitter(&batch, &[by]).unwrap().split(columns, keys.len()).unwrap();
+                let found: HashMap<Values, Vec<usize>> =
+                    parts.into_iter().map(|(values, runs)| (values, runs.into_iter().flatten().collect())).collect();
+                prop_assert_eq!(&found, &expected);
+            }
         }
     }
 }

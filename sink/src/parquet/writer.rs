@@ -1,19 +1,25 @@
 //! The staged files of one epoch: rows are split by partition value and leave memory as row groups.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use parquet::file::properties::WriterPropertiesPtr;
 
-use super::file::{Finished, OpenFile, Pending, properties};
+use super::encoder::Encoder;
+use super::file::{Finished, OpenFile};
 use super::log::DataFile;
+use super::rows::Rows;
 use super::split::{Splitter, Values};
-use crate::schema::convert;
+use crate::schema::convert_but_views;
 use crate::storage::Storage;
 use crate::{Error, SinkConfig, hive};
+
+/// Most bytes of rows that wait, whatever is asked for: an array of strings holds two gigabytes, of which this leaves one
+/// for the batch that is added.
+const MAX_BUFFER_BYTES: usize = 1 << 30;
 
 /// Writes the rows of one table, be it the one of good or of rejected records.
 pub(crate) struct TableWriter {
@@ -27,7 +33,7 @@ pub(crate) struct TableWriter {
     schema: SchemaRef,
     partition_by: Vec<String>,
     splitter: Splitter,
-    properties: WriterPropertiesPtr,
+    encoder: Encoder,
     row_group_rows: usize,
     max_open: usize,
     budget: usize,
@@ -40,9 +46,8 @@ pub(crate) struct TableWriter {
 }
 
 /// What is known of one partition value in the epoch in hand.
-#[derive(Default)]
 struct Part {
-    pending: Pending,
+    rows: Rows,
     file: Option<OpenFile>,
     last_write: u64,
 }
@@ -64,13 +69,14 @@ impl TableWriter {
         config: &SinkConfig,
     ) -> Result<Self, Error> {
         let Settings { table, staging, staging_name, rejected, schema, partition_by } = settings;
+        let splitter = Splitter::new(&table, &schema, partition_by)?;
         Ok(Self {
-            splitter: Splitter::new(&table, &schema, partition_by)?,
+            encoder: Encoder::new(&table, splitter.data_schema(), config)?,
+            splitter,
             partition_by: partition_by.to_vec(),
-            properties: properties(config)?,
             row_group_rows: config.row_group_rows,
             max_open: config.max_open_partitions,
-            budget: config.buffer_bytes,
+            budget: config.buffer_bytes.min(MAX_BUFFER_BYTES),
             parts: BTreeMap::new(),
             pending_bytes: 0,
             finished: Vec::new(),
@@ -88,19 +94,25 @@ impl TableWriter {
     /// Takes rows of any schema that is stored as this table's.
     pub(crate) fn write(&mut self, epoch: u64, rows: &RecordBatch) -> Result<(), Error> {
         self.writes += 1;
-        let rows = convert(rows, &self.schema, &self.table)?;
-        for (values, rows) in self.splitter.split(&rows)? {
-            let part = self.parts.entry(values.clone()).or_default();
+        let columns = convert_but_views(rows, &self.schema, &self.table)?;
+        for (values, runs) in self.splitter.split(&columns, rows.num_rows())? {
+            let part = match self.parts.entry(values.clone()) {
+                Entry::Occupied(part) => part.into_mut(),
+                Entry::Vacant(none) => {
+                    let rows = Rows::new(self.encoder.schema()).map_err(Error::arrow(&self.table))?;
+                    none.insert(Part { rows, file: None, last_write: 0 })
+                }
+            };
             part.last_write = self.writes;
-            let before = part.pending.bytes;
-            part.pending.push(rows).map_err(Error::arrow(&self.table))?;
-            self.pending_bytes = self.pending_bytes + part.pending.bytes - before;
-            if part.pending.rows >= self.row_group_rows {
+            let before = part.rows.bytes();
+            part.rows.extend(self.splitter.data(&columns), &runs).map_err(Error::arrow(&self.table))?;
+            self.pending_bytes = self.pending_bytes + part.rows.bytes() - before;
+            if part.rows.len() >= self.row_group_rows {
                 self.encode(epoch, &values)?;
             }
         }
         while self.pending_bytes > self.budget {
-            let largest = self.parts.iter().max_by_key(|(_, part)| part.pending.bytes);
+            let largest = self.parts.iter().max_by_key(|(_, part)| part.rows.bytes());
             let Some(values) = largest.map(|(values, _)| values.clone()) else { break };
             self.encode(epoch, &values)?;
         }
@@ -110,7 +122,7 @@ impl TableWriter {
     /// Finishes and syncs every file, and tells what there is to commit.
     pub(crate) fn finish(&mut self, epoch: u64) -> Result<Vec<DataFile>, Error> {
         while let Some(values) = self.parts.keys().next().cloned() {
-            if self.parts[&values].pending.rows > 0 {
+            if self.parts[&values].rows.len() > 0 {
                 self.encode(epoch, &values)?;
             }
             self.close(&values)?;
@@ -142,13 +154,12 @@ impl TableWriter {
             none => {
                 let name = format!("{}-{epoch:020}-{}.parquet", self.table, self.next_file);
                 self.next_file += 1;
-                let schema = self.splitter.data_schema();
                 let path = self.staging.join(name);
-                none.insert(OpenFile::create(&*self.storage, path, schema, &self.properties)?)
+                none.insert(OpenFile::create(&*self.storage, path, &self.encoder)?)
             }
         };
-        self.pending_bytes -= part.pending.bytes;
-        file.write(&mut part.pending)
+        self.pending_bytes -= part.rows.bytes();
+        file.write(&self.encoder, &mut part.rows)
     }
 
     /// Finishes the file that was not written to for longest if one more would be too many.
@@ -159,7 +170,7 @@ impl TableWriter {
         }
         let oldest = open().min_by_key(|(_, part)| part.last_write).map(|(values, _)| values.clone());
         let Some(values) = oldest else { return Ok(()) };
-        if self.parts[&values].pending.rows == 0 {
+        if self.parts[&values].rows.len() == 0 {
             return self.close(&values);
         }
         let file = self.parts.get_mut(&values).and_then(|part| part.file.take());
@@ -225,7 +236,7 @@ mod tests {
         let mut most = 0;
         for _ in 0..20 {
             writer.write(1, &batch).unwrap();
-            let waiting: usize = writer.parts.values().map(|part| part.pending.bytes).sum();
+            let waiting: usize = writer.parts.values().map(|part| part.rows.bytes()).sum();
             assert_eq!(writer.pending_bytes, waiting);
             assert!(waiting <= config.buffer_bytes, "{waiting} bytes wait");
             most = most.max(waiting);

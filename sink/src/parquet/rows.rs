@@ -1,0 +1,452 @@
+//! Rows that wait in memory for their row group.
+//!
+//! ```text
+//! batch --runs of one partition value--> Rows: a growing array a column --take--> whole arrays, to be encoded
+//! ```
+//!
+//! Each value is copied once, out of its batch: a slice would keep the whole batch in memory for as long as one
+//! partition waits, and the encoder does a third more work on rows that come in pieces.
+
+use std::marker::PhantomData;
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, ArrowPrimitiveType, AsArray, BooleanArray, BooleanBufferBuilder, GenericByteArray,
+    ListArray, NullBufferBuilder, PrimitiveArray, StructArray, downcast_primitive,
+};
+use arrow::buffer::{NullBuffer, OffsetBuffer, ScalarBuffer};
+use arrow::datatypes::{BinaryType, ByteArrayType, DataType, FieldRef, Fields, SchemaRef, Utf8Type};
+use arrow::error::ArrowError;
+
+/// What a growing array costs beside its values, about, in bytes: counted, since with thousands of partition values it
+/// is most.
+const OVERHEAD: usize = 256;
+
+/// Rows of a stored schema.
+pub(crate) struct Rows {
+    columns: Vec<Growing>,
+    len: usize,
+    bytes: usize,
+}
+
+impl Rows {
+    pub(crate) fn new(schema: &SchemaRef) -> Result<Self, ArrowError> {
+        let columns = schema.fields().iter().map(|field| Growing::new(field.data_type()));
+        Ok(Self { columns: columns.collect::<Result<_, _>>()?, len: 0, bytes: 0 })
+    }
+
+    /// Adds some rows of a batch's columns, in their order. A column of strings may be of views. After an error, what
+    /// there is must be thrown away.
+    pub(crate) fn extend<'a>(
+        &mut self,
+        columns: impl IntoIterator<Item = &'a ArrayRef>,
+        runs: &[Range<usize>],
+    ) -> Result<(), ArrowError> {
+        for (growing, column) in self.columns.iter_mut().zip(columns) {
+            growing.extend(column, runs)?;
+        }
+        self.len += length(runs);
+        self.bytes = self.columns.iter().map(|column| OVERHEAD + column.bytes()).sum();
+        Ok(())
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Memory in use, with what is set aside for rows to come; 0 without rows.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// All rows, a column at a time, so that none need be in memory any more when the next is asked for.
+    pub(crate) fn take(&mut self) -> impl Iterator<Item = Result<ArrayRef, ArrowError>> + '_ {
+        (self.len, self.bytes) = (0, 0);
+        self.columns.iter_mut().map(|column| column.values.finish(column.validity.finish()))
+    }
+}
+
+fn length(runs: &[Range<usize>]) -> usize {
+    runs.iter().map(ExactSizeIterator::len).sum()
+}
+
+/// A column that grows.
+struct Growing {
+    validity: NullBufferBuilder,
+    values: Box<dyn Values>,
+}
+
+/// The values of a column, those of nulls among them.
+trait Values: Send {
+    fn extend(&mut self, from: &dyn Array, runs: &[Range<usize>]) -> Result<(), ArrowError>;
+    fn bytes(&self) -> usize;
+    /// The values as an array; what is left is empty.
+    fn finish(&mut self, validity: Option<NullBuffer>) -> Result<ArrayRef, ArrowError>;
+}
+
+impl Growing {
+    fn new(kind: &DataType) -> Result<Self, ArrowError> {
+        Ok(Self { validity: NullBufferBuilder::new(0), values: values(kind)? })
+    }
+
+    fn extend(&mut self, from: &dyn Array, runs: &[Range<usize>]) -> Result<(), ArrowError> {
+        match from.nulls().filter(|nulls| nulls.null_count() > 0) {
+            None => self.validity.append_n_non_nulls(length(runs)),
+            Some(nulls) => {
+                for run in runs {
+                    match run.len() {
+                        1 => self.validity.append(nulls.is_valid(run.start)),
+                        rows => self.validity.append_buffer(&nulls.slice(run.start, rows)),
+                    }
+                }
+            }
+        }
+        self.values.extend(from, runs)
+    }
+
+    fn bytes(&self) -> usize {
+        self.validity.allocated_size() + self.values.bytes()
+    }
+}
+
+/// Room for values of a stored type.
+fn values(kind: &DataType) -> Result<Box<dyn Values>, ArrowError> {
+    macro_rules! primitive {
+        ($type:ty) => {
+            Box::new(Primitive::<$type> { kind: kind.clone(), values: Vec::new() })
+        };
+    }
+    Ok(downcast_primitive! {
+        kind => (primitive),
+        DataType::Boolean => Box::new(Booleans(BooleanBufferBuilder::new(0))),
+        DataType::Utf8 => Box::<Bytes<Utf8Type>>::default(),
+        DataType::Binary => Box::<Bytes<BinaryType>>::default(),
+        DataType::List(element) => Box::new(Lists {
+            element: element.clone(),
+            offsets: vec![0],
+            elements: Growing::new(element.data_type())?,
+        }),
+        DataType::Struct(fields) => {
+            let columns = fields.iter().map(|field| Growing::new(field.data_type()));
+            Box::new(Structs {
+                fields: fields.clone(),
+                columns: columns.collect::<Result<_, _>>()?,
+                len: 0,
+            })
+        },
+        other => return Err(ArrowError::NotYetImplemented(format!("a stored column of {other}"))),
+    })
+}
+
+struct Primitive<T: ArrowPrimitiveType> {
+    kind: DataType,
+    values: Vec<T::Native>,
+}
+
+impl<T: ArrowPrimitiveType> Values for Primitive<T> {
+    fn extend(&mut self, from: &dyn Array, runs: &[Range<usize>]) -> Result<(), ArrowError> {
+        let from = from.as_primitive::<T>().values();
+        self.values.reserve(length(runs));
+        for run in runs {
+            match run.len() {
+                1 => self.values.push(from[run.start]),
+                _ => self.values.extend_from_slice(&from[run.clone()]),
+            }
+        }
+        Ok(())
+    }
+
+    fn bytes(&self) -> usize {
+        self.values.capacity() * size_of::<T::Native>()
+    }
+
+    fn finish(&mut self, validity: Option<NullBuffer>) -> Result<ArrayRef, ArrowError> {
+        let values = ScalarBuffer::from(std::mem::take(&mut self.values));
+        let array = PrimitiveArray::<T>::try_new(values, validity)?;
+        Ok(Arc::new(array.with_data_type(self.kind.clone())))
+    }
+}
+
+struct Booleans(BooleanBufferBuilder);
+
+impl Values for Booleans {
+    fn extend(&mut self, from: &dyn Array, runs: &[Range<usize>]) -> Result<(), ArrowError> {
+        let from = from.as_boolean().values();
+        for run in runs {
+            match run.len() {
+                1 => self.0.append(from.value(run.start)),
+                rows => self.0.append_buffer(&from.slice(run.start, rows)),
+            }
+        }
+        Ok(())
+    }
+
+    fn bytes(&self) -> usize {
+        self.0.capacity() / 8
+    }
+
+    fn finish(&mut self, validity: Option<NullBuffer>) -> Result<ArrayRef, ArrowError> {
+        Ok(Arc::new(BooleanArray::new(self.0.finish(), validity)))
+    }
+}
+
+/// Strings or bytes.
+struct Bytes<T> {
+    offsets: Vec<i32>,
+    data: Vec<u8>,
+    kind: PhantomData<T>,
+}
+
+impl<T> Default for Bytes<T> {
+    fn default() -> Self {
+        Self { offsets: vec![0], data: Vec::new(), kind: PhantomData }
+    }
+}
+
+impl<T> Bytes<T> {
+    fn push(&mut self, value: &[u8]) -> Result<(), ArrowError> {
+        self.data.extend_from_slice(value);
+        self.offsets.push(offset(self.data.len())?);
+        Ok(())
+    }
+}
+
+impl<T: ByteArrayType<Offset = i32>> Values for Bytes<T> {
+    fn extend(&mut self, from: &dyn Array, runs: &[Range<usize>]) -> Result<(), ArrowError> {
+        self.offsets.reserve(length(runs));
+        let rows = runs.iter().flat_map(Clone::clone);
+        if let Some(views) = from.as_string_view_opt() {
+            return rows.into_iter().try_for_each(|row| self.push(views.value(row).as_bytes()));
+        }
+        if let Some(views) = from.as_binary_view_opt() {
+            return rows.into_iter().try_for_each(|row| self.push(views.value(row)));
+        }
+        let from = from.as_bytes::<T>();
+        for run in runs {
+            let ends = &from.value_offsets()[run.start..=run.end];
+            let begin = self.data.len();
+            self.data.extend_from_slice(&from.value_data()[ends[0] as usize..ends[run.len()] as usize]);
+            offset(self.data.len())?;
+            // Neither this sum nor a difference can be out of range, since the last of them is not.
+            self.offsets.extend(ends[1..].iter().map(|end| begin as i32 + (end - ends[0])));
+        }
+        Ok(())
+    }
+
+    fn bytes(&self) -> usize {
+        self.offsets.capacity() * size_of::<i32>() + self.data.capacity()
+    }
+
+    fn finish(&mut self, validity: Option<NullBuffer>) -> Result<ArrayRef, ArrowError> {
+        let Self { offsets, data, .. } = std::mem::take(self);
+        let offsets = OffsetBuffer::new(offsets.into());
+        Ok(Arc::new(GenericByteArray::<T>::try_new(offsets, data.into(), validity)?))
+    }
+}
+
+struct Lists {
+    element: FieldRef,
+    offsets: Vec<i32>,
+    elements: Growing,
+}
+
+impl Values for Lists {
+    fn extend(&mut self, from: &dyn Array, runs: &[Range<usize>]) -> Result<(), ArrowError> {
+        let from = from.as_list::<i32>();
+        let mut last = self.offsets.last().copied().unwrap_or(0) as usize;
+        let mut elements = Vec::with_capacity(runs.len());
+        for run in runs {
+            let ends = &from.value_offsets()[run.start..=run.end];
+            for end in &ends[1..] {
+                self.offsets.push(offset(last + (end - ends[0]) as usize)?);
+            }
+            last += (ends[run.len()] - ends[0]) as usize;
+            elements.push(ends[0] as usize..ends[run.len()] as usize);
+        }
+        self.elements.extend(from.values(), &elements)
+    }
+
+    fn bytes(&self) -> usize {
+        self.offsets.capacity() * size_of::<i32>() + self.elements.bytes()
+    }
+
+    fn finish(&mut self, validity: Option<NullBuffer>) -> Result<ArrayRef, ArrowError> {
+        let offsets = OffsetBuffer::new(std::mem::replace(&mut self.offsets, vec![0]).into());
+        let elements = self.elements.values.finish(self.elements.validity.finish())?;
+        Ok(Arc::new(ListArray::try_new(self.element.clone(), offsets, elements, validity)?))
+    }
+}
+
+struct Structs {
+    fields: Fields,
+    columns: Vec<Growing>,
+    len: usize,
+}
+
+impl Values for Structs {
+    fn extend(&mut self, from: &dyn Array, runs: &[Range<usize>]) -> Result<(), ArrowError> {
+        for (growing, column) in self.columns.iter_mut().zip(from.as_struct().columns()) {
+            growing.extend(column, runs)?;
+        }
+        self.len += length(runs);
+        Ok(())
+    }
+
+    fn bytes(&self) -> usize {
+        self.columns.iter().map(Growing::bytes).sum()
+    }
+
+    fn finish(&mut self, validity: Option<NullBuffer>) -> Result<ArrayRef, ArrowError> {
+        let columns = self.columns.iter_mut().map(|column| column.values.finish(column.validity.finish()));
+        let columns = columns.collect::<Result<_, _>>()?;
+        let len = std::mem::take(&mut self.len);
+        Ok(Arc::new(StructArray::try_new_with_length(self.fields.clone(), columns, validity, len)?))
+    }
+}
+
+fn offset(length: usize) -> Result<i32, ArrowError> {
+    i32::try_from(length).map_err(|_| ArrowError::OffsetOverflowError(length))
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{RecordBatch, UInt64Array};
+    use arrow::compute::{cast, concat, take};
+    use arrow::datatypes::{Field, Schema, TimeUnit};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Numbers as every kind of stored column, a null where there is none.
+    fn column(kind: &DataType, numbers: &[Option<u8>]) -> ArrayRef {
+        match kind {
+            DataType::List(element) => {
+                let lengths = numbers.iter().map(|number| usize::from(number.unwrap_or(2) % 4));
+                let offsets = OffsetBuffer::<i32>::from_lengths(lengths);
+                let count = offsets.last();
+                let elements: Vec<Option<u8>> = (0..count).map(|n| (n % 5 != 0).then_some(n as u8)).collect();
+                let valid = NullBuffer::from_iter(numbers.iter().map(Option::is_some));
+                let elements = column(element.data_type(), &elements);
+                Arc::new(ListArray::new(element.clone(), offsets, elements, Some(valid)))
+            }
+            DataType::Struct(fields) => {
+                let columns = fields.iter().map(|field| column(field.data_type(), numbers)).collect();
+                let valid = NullBuffer::from_iter(numbers.iter().map(|number| *number != Some(7)));
+                Arc::new(StructArray::new(fields.clone(), columns, Some(valid)))
+            }
+            DataType::Date32 | DataType::Timestamp(_, _) => {
+                let wide = if kind == &DataType::Date32 { DataType::Int32 } else { DataType::Int64 };
+                cast(&column(&wide, numbers), kind).unwrap()
+            }
+            DataType::Binary => cast(&column(&DataType::Utf8, numbers), kind).unwrap(),
+            kind => cast(&arrow::array::UInt8Array::from(numbers.to_vec()), kind).unwrap(),
+        }
+    }
+
+    fn kinds() -> Vec<DataType> {
+        let plain = [
+            DataType::Boolean,
+            DataType::Int8,
+            DataType::Int64,
+            DataType::Float32,
+            DataType::Date32,
+            DataType::Decimal128(9, 2),
+            DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+            DataType::Utf8,
+            DataType::Binary,
+        ];
+        let list = |kind: &DataType| DataType::List(Arc::new(Field::new("element", kind.clone(), true)));
+        let fields: Fields = plain
+            .iter()
+            .enumerate()
+            .map(|(n, kind)| Field::new(format!("f{n}"), kind.clone(), true))
+            .collect();
+        let mut all = plain.to_vec();
+        all.extend([list(&plain[0]), list(&DataType::Utf8), list(&list(&DataType::Int64))]);
+        all.extend([DataType::Struct(fields.clone()), list(&DataType::Struct(fields))]);
+        all
+    }
+
+    /// Runs in order, from lengths of what is left out and what is taken.
+    fn runs(lengths: &[(usize, usize)], rows: usize) -> Vec<Range<usize>> {
+        let mut at = 0;
+        let mut runs = Vec::new();
+        for (skip, take) in lengths {
+            let begin = (at + skip).min(rows);
+            at = (begin + take).min(rows);
+            if begin < at {
+                runs.push(begin..at);
+            }
+        }
+        runs
+    }
+
+    proptest! {
+        #[test]
+        fn runs_of_batches_are_as_if_taken_and_joined(
+            batches in prop::collection::vec(
+                (
+                    prop::collection::vec(prop::option::of(0..9_u8), 1..60),
+                    prop::collection::vec((0..4_usize, 1..6_usize), 0..12),
+                    0..3_usize,
+                ),
+                1..5,
+            ),
+        ) {
+            for kind in kinds() {
+                let schema: SchemaRef = Arc::new(Schema::new(vec![Field::new("c", kind.clone(), true)]));
+                let mut rows = Rows::new(&schema).unwrap();
+                // A second turn finds nothing of the first.
+                for _ in 0..2 {
+                    let mut expected = vec![column(&kind, &[])];
+                    for (numbers, lengths, skip) in &batches {
+                        let whole = column(&kind, numbers);
+                        let skip = (*skip).min(whole.len());
+                        let slice = whole.slice(skip, whole.len() - skip);
+                        let runs = runs(lengths, slice.len());
+                        let indices = UInt64Array::from_iter_values(runs.iter().cloned().flatten().map(|row| row as u64));
+                        expected.push(take(&slice, &indices, None).unwrap());
+                        let handed = match &kind {
+                            DataType::Utf8 => cast(&slice, &DataType::Utf8View).unwrap(),
+                            DataType::Binary => cast(&slice, &DataType::BinaryView).unwrap(),
+                            _ => slice.clone(),
+                        };
+                        for column in [&slice, &handed] {
+                            let mut again = Rows::new(&schema).unwrap();
+                            again.extend([column], &runs).unwrap();
+                            let found = again.take().next().unwrap().unwrap();
+                            prop_assert_eq!(&found, expected.last().unwrap());
+                        }
+                        rows.extend([&handed], &runs).unwrap();
+                    }
+                    let expected = concat(&expected.iter().map(AsRef::as_ref).collect::<Vec<_>>()).unwrap();
+                    prop_assert_eq!(rows.len(), expected.len());
+                    let found = rows.take().next().unwrap().unwrap();
+                    RecordBatch::try_new(schema.clone(), vec![found.clone()]).unwrap();
+                    prop_assert_eq!(&found, &expected);
+                    prop_assert_eq!(rows.len(), 0);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn memory_in_use_is_counted() {
+        let schema: SchemaRef = Arc::new(Schema::new(vec![
+            Field::new("n", DataType::Int64, true),
+            Field::new("s", DataType::Utf8, true),
+        ]));
+        let numbers: Vec<Option<u8>> = (0..1000).map(|n| (n % 9 != 0).then_some(200)).collect();
+        let columns = [column(&DataType::Int64, &numbers), column(&DataType::Utf8, &numbers)];
+        let mut rows = Rows::new(&schema).unwrap();
+        for _ in 0..10 {
+            rows.extend(&columns, &[0..1000]).unwrap();
+        }
+        // Eight bytes for a number, four and three for a string.
+        assert!((140_000..400_000).contains(&rows.bytes()), "{}", rows.bytes());
+        rows.take().for_each(|column| assert_eq!(column.unwrap().len(), 10_000));
+        let left: usize = rows.columns.iter().map(Growing::bytes).sum();
+        assert!(rows.bytes() == 0 && left < 100, "{left}");
+    }
+}
