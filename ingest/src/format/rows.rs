@@ -87,10 +87,16 @@ impl Rows {
 /// A value that must be there and not be empty.
 pub(crate) fn value<'a>(record: &RawRecord<'a>) -> Result<&'a [u8], Misfit> {
     match record.value {
-        None => Err(misfit("tombstone: the record has no value")),
+        None => Err(tombstone()),
         Some([]) => Err(misfit("empty value")),
         Some(value) => Ok(value),
     }
+}
+
+/// The misfit of a record without a value.
+#[cold]
+pub(crate) fn tombstone() -> Misfit {
+    misfit("tombstone: the record has no value")
 }
 
 /// The bytes as text.

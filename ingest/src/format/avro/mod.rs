@@ -151,11 +151,9 @@ impl Decoder {
     pub(super) fn decode(&mut self, raw: &RawBatch) -> Result<Batch, Error> {
         let Self { rows, plans, unknown, left_out, first_unknown } = self;
         rows.decode(raw, |object, record| {
-            let (plan, fields) = match rows::value(record) {
-                Ok(value) => match plans.plan(value)? {
-                    Ok(found) => found,
-                    Err(problem) => return Ok(Err(problem)),
-                },
+            let Some(value) = record.value else { return Ok(Err(rows::tombstone())) };
+            let (plan, fields) = match plans.plan(value)? {
+                Ok(found) => found,
                 Err(problem) => return Ok(Err(problem)),
             };
             if let Some(first) = plan.unknown.first() {

@@ -227,3 +227,136 @@ fn innermost(error: &dyn std::error::Error) -> String {
     }
     error.to_string()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use puddle_testkit::SchemaRegistry;
+    use puddle_testkit::registry::Fault;
+    use serde_json::json;
+
+    use super::*;
+
+    const LONG: &str = "\"long\"";
+
+    /// A registry that is waited for so long at most.
+    fn asked(url: &str, patience: Duration) -> Registry {
+        let config = toml::from_str(&format!("url = '{url}'")).unwrap();
+        Registry { patience, ..Registry::new(&config).unwrap() }
+    }
+
+    fn patient(registry: &SchemaRegistry) -> Registry {
+        asked(&registry.url(), Duration::from_secs(30))
+    }
+
+    #[test]
+    fn a_schema_is_found_by_its_id_and_by_its_topic() {
+        let registry = SchemaRegistry::start();
+        registry.register("a b/ü-value", "\"int\"");
+        let id = registry.register("a b/ü-value", LONG);
+        let asked = patient(&registry);
+        assert!(matches!(asked.by_id(id, &|| true).unwrap(), Entry::Schema(found, _) if found == id));
+        assert!(matches!(asked.by_id(99, &|| true).unwrap(), Entry::Nothing));
+        let Entry::Nothing = asked.latest("other").unwrap() else { panic!() };
+        // The path's parts are escaped, so that a topic's name cannot lead elsewhere.
+        asked.latest("a/../b").unwrap();
+        assert_eq!(registry.requests().pop().unwrap(), "/subjects/a%2F..%2Fb-value/versions/latest");
+    }
+
+    #[test]
+    fn what_is_no_avro_schema_is_told() {
+        let registry = SchemaRegistry::start();
+        let of_type = registry.register_as("s", json!({ "schema": "{}", "schemaType": "PROTOBUF" }));
+        let broken = registry.register("s", "{");
+        let lost = json!({ "schema": LONG, "references": [{ "name": "x", "subject": "x", "version": 1 }] });
+        let lost = registry.register_as("s", lost);
+        for (id, expected) in [(of_type, "PROTOBUF"), (broken, "not a schema"), (lost, "which is not there")]
+        {
+            let Entry::Unusable(_, reason) = patient(&registry).by_id(id, &|| true).unwrap() else {
+                panic!()
+            };
+            assert!(reason.contains(expected), "{reason}");
+        }
+    }
+
+    #[test]
+    fn schemas_refer_to_others_and_not_in_circles() {
+        let registry = SchemaRegistry::start();
+        let refers = |name: &str, subject: &str| json!([{ "name": name, "subject": subject, "version": 1 }]);
+        let fixed = r#"{"type":"fixed","name":"F","size":1}"#;
+        registry.register("f", fixed);
+        let middle = r#"{"type":"record","name":"M","fields":[{"name":"f","type":"F"}]}"#;
+        registry.register_as("m", json!({ "schema": middle, "references": refers("F", "f") }));
+        let outer =
+            r#"{"type":"record","name":"O","fields":[{"name":"m","type":"M"},{"name":"f","type":"F"}]}"#;
+        let mut both = refers("F", "f");
+        both.as_array_mut().unwrap().extend(refers("M", "m").as_array().unwrap().clone());
+        let id = registry.register_as("o", json!({ "schema": outer, "references": both }));
+        assert!(matches!(patient(&registry).by_id(id, &|| true).unwrap(), Entry::Schema(..)));
+        let id =
+            registry.register_as("circle", json!({ "schema": fixed, "references": refers("F", "circle") }));
+        let Entry::Unusable(_, reason) = patient(&registry).by_id(id, &|| true).unwrap() else { panic!() };
+        assert!(reason.contains("more than 64"), "{reason}");
+    }
+
+    #[test]
+    fn one_that_fails_for_a_while_is_waited_for() {
+        for fault in [Fault::Status(503), Fault::Garbage] {
+            let registry = SchemaRegistry::start();
+            let id = registry.register("s", LONG);
+            registry.fail(fault, 2);
+            assert!(matches!(patient(&registry).by_id(id, &|| true).unwrap(), Entry::Schema(..)));
+            assert_eq!(registry.requests().len(), 3);
+        }
+    }
+
+    #[test]
+    fn one_that_is_away_is_named_and_says_nothing_of_a_schema() {
+        let url = SchemaRegistry::start().url();
+        let error = asked(&url, Duration::ZERO).by_id(1, &|| true).unwrap_err();
+        assert!(!error.is_usage() && error.to_string().contains(&url), "{error}");
+        assert!(error.to_string().contains("[ingest.registry]"), "{error}");
+    }
+
+    /// Such as another program's page at a wrong address: it knows nothing of schemas either.
+    #[test]
+    fn what_is_no_registry_says_nothing_of_a_schema() {
+        let registry = SchemaRegistry::start();
+        for (status, expected) in [(404, "404"), (401, "`user` and `password`"), (301, "301")] {
+            registry.fail(Fault::Status(status), 1);
+            let error = patient(&registry).by_id(1, &|| true).unwrap_err();
+            assert!(error.to_string().contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn nobody_waits_for_what_nobody_wants() {
+        let registry = SchemaRegistry::start();
+        registry.fail(Fault::Status(503), usize::MAX);
+        let looks = Cell::new(0);
+        let wanted = || {
+            looks.set(looks.get() + 1);
+            looks.get() < 3
+        };
+        patient(&registry).by_id(1, &wanted).unwrap_err();
+        assert!(registry.requests().len() < 3);
+    }
+
+    #[test]
+    fn a_password_is_sent_and_never_shown() {
+        let registry = SchemaRegistry::start();
+        registry.register("t-value", LONG);
+        let text = format!("url = '{}'\nuser = 'me'\npassword = 'hunter2'", registry.url());
+        let config: RegistryConfig = toml::from_str(&text).unwrap();
+        assert!(!format!("{config:?}").contains("hunter2"));
+        let asked = Registry::new(&config).unwrap();
+        asked.latest("t").unwrap();
+        assert_eq!(registry.authorization().unwrap(), "Basic bWU6aHVudGVyMg==");
+        registry.fail(Fault::Status(401), 1);
+        let error = asked.latest("t").unwrap_err();
+        assert!(!format!("{error} {error:?} {asked:?}").contains("hunter2"));
+        let error = toml::from_str::<RegistryConfig>("url = ''\npassword = 12.5").unwrap_err();
+        assert!(!error.message().contains("12.5"), "{}", error.message());
+    }
+}
