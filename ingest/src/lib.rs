@@ -1,5 +1,9 @@
 #![doc = include_str!("../README.md")]
 
+// What tests of this crate and tests beside it share names the crate as the latter do.
+#[cfg(test)]
+extern crate self as puddle_ingest;
+
 pub mod admin;
 mod client;
 mod config;
@@ -21,6 +25,6 @@ pub use config::{DEFAULT_START, DEFAULT_UNKNOWN_FIELDS, IngestConfig, Start, Unk
 pub use error::Error;
 pub use format::Format;
 pub use source::{
-    Ack, DEFAULT_BUDGET_BYTES, DEFAULT_REVOKE_WAIT, Event, FreshProgress, Outage, START_PATIENCE, Source,
-    SourceSettings, Watermarks,
+    Ack, DEFAULT_BUDGET_BYTES, DEFAULT_REVOKE_WAIT, Event, Events, FreshProgress, Origin, Outage,
+    START_PATIENCE, Source, SourceSettings, Watermarks,
 };
