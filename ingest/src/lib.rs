@@ -4,6 +4,10 @@
 #[cfg(test)]
 extern crate self as puddle_ingest;
 
+// What tests of this crate and tests beside it share names the crate as the latter do.
+#[cfg(test)]
+extern crate self as puddle_ingest;
+
 pub mod admin;
 mod client;
 mod config;

@@ -56,6 +56,8 @@ use crate::schema::SchemaDecl;
 
 mod context;
 mod fast;
+#[cfg(test)]
+mod tests;
 mod visit;
 
 pub use context::MAX_FILLED;
@@ -66,7 +68,8 @@ pub use visit::MAX_JSON_DEPTH;
 pub struct Decoder {
     schema: SchemaRef,
     record: Object,
-    fast: Fast,
+    /// None in tests of what the general way makes of records.
+    fast: Option<Fast>,
     context: Context,
     /// Rows that lack undeclared fields of their records.
     left_out: u64,
@@ -80,7 +83,7 @@ impl Decoder {
         Self {
             schema: Arc::new(Schema::new(fields)),
             record: Object::new(schema.fields(), ""),
-            fast: Fast::new(schema.fields()),
+            fast: Some(Fast::new(schema.fields())),
             context: Context::new(unknown_fields),
             left_out: 0,
         }
@@ -143,11 +146,13 @@ impl Decoder {
         }
         // The first unknown field is left to the general way, which remembers its name.
         let skip_unknown = self.context.skips_unknown() && self.context.first_unknown.is_some();
-        if let Some(unknown) = self.fast.read(value, &mut self.record, skip_unknown) {
-            self.context.unknown += unknown;
-            return Ok(());
+        if let Some(fast) = &mut self.fast {
+            if let Some(unknown) = fast.read(value, &mut self.record, skip_unknown) {
+                self.context.unknown += unknown;
+                return Ok(());
+            }
+            self.record.truncate(rows);
         }
-        self.record.truncate(rows);
         // Checked once as a whole, which is faster than string by string and covers what is skipped, too.
         let text = str::from_utf8(without_bom(value)).map_err(Problem::not_utf8)?;
         let before = self.context.unknown;

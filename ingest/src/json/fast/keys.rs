@@ -12,7 +12,7 @@ use super::{skip, string};
 use crate::format::column::Object;
 
 /// The most keys that one decoder learns, over all objects of its schema: names may be data, and never end.
-pub(super) const MAX_LEARNT: usize = 4096;
+pub(in crate::json) const MAX_LEARNT: usize = 4096;
 
 /// The longest key that is learnt, in bytes.
 const MAX_LENGTH: usize = 64;

@@ -27,6 +27,9 @@ mod skip;
 mod string;
 mod word;
 
+#[cfg(test)]
+pub(super) use keys::MAX_LEARNT;
+
 /// Reads records that are as expected.
 #[derive(Debug)]
 pub(super) struct Fast {
@@ -62,6 +65,12 @@ struct Walk<'a> {
 impl Fast {
     pub(super) fn new(fields: &[FieldDecl]) -> Self {
         Self { record: Shape::new(fields), learnt: 0 }
+    }
+
+    /// How many keys were learnt so far.
+    #[cfg(test)]
+    pub(super) fn learnt(&self) -> usize {
+        self.learnt
     }
 
     /// Appends a record's fields to the columns, and says how many others it has, where these may be skipped. None
