@@ -26,9 +26,8 @@ def main() -> int:
     context = multiprocessing.get_context("spawn")
     first_record = context.Event()
     group = f"quix-{time.time_ns()}"
-    workers = [
-        context.Process(target=work, args=(worker, group, first_record)) for worker in range(int(os.environ["BENCH_CORES"]))
-    ]
+    cores = range(int(os.environ["BENCH_CORES"]))
+    workers = [context.Process(target=work, args=(worker, group, first_record)) for worker in cores]
     # One Polars thread each: the processes already fill the cores.
     os.environ["POLARS_MAX_THREADS"] = "1"
     for process in workers:
