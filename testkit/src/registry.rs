@@ -35,8 +35,8 @@ struct Shelf {
     schemas: Vec<Value>,
     /// The ids of a subject's versions.
     subjects: BTreeMap<String, Vec<usize>>,
-    /// How so many of the next requests fail.
-    fault: Option<(Fault, usize)>,
+    /// After so many requests, how so many fail.
+    fault: Option<(usize, Fault, usize)>,
     requests: Vec<String>,
     authorization: Option<String>,
 }
@@ -88,7 +88,12 @@ impl SchemaRegistry {
 
     /// Lets so many of the next requests fail.
     pub fn fail(&self, fault: Fault, requests: usize) {
-        lock(&self.shelf).fault = Some((fault, requests));
+        self.fail_after(0, fault, requests);
+    }
+
+    /// Lets so many requests fail after so many others.
+    pub fn fail_after(&self, others: usize, fault: Fault, requests: usize) {
+        lock(&self.shelf).fault = Some((others, fault, requests));
     }
 
     /// The paths that were asked for so far.
@@ -115,14 +120,18 @@ async fn answer(State(shelf): State<Arc<Mutex<Shelf>>>, request: Request) -> (St
     let header = request.headers().get("authorization").and_then(|value| value.to_str().ok());
     shelf.authorization = header.map(str::to_owned);
     shelf.requests.push(path.clone());
-    if let Some((fault, left @ 1..)) = shelf.fault {
-        shelf.fault = Some((fault, left - 1));
-        return match fault {
-            Fault::Status(status) => {
-                (StatusCode::from_u16(status).expect("a status"), "<html>sorry</html>".to_owned())
-            }
-            Fault::Garbage => (StatusCode::OK, "{\"schema\": \"{".to_owned()),
-        };
+    match shelf.fault {
+        Some((0, fault, left @ 1..)) => {
+            shelf.fault = Some((0, fault, left - 1));
+            return match fault {
+                Fault::Status(status) => {
+                    (StatusCode::from_u16(status).expect("a status"), "<html>sorry</html>".to_owned())
+                }
+                Fault::Garbage => (StatusCode::OK, "{\"schema\": \"{".to_owned()),
+            };
+        }
+        Some((others @ 1.., fault, left)) => shelf.fault = Some((others - 1, fault, left)),
+        _ => {}
     }
     match shelf.find(&path) {
         Ok(answer) => (StatusCode::OK, answer.to_string()),

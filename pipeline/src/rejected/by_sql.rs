@@ -49,14 +49,19 @@ pub(crate) async fn by_sql(
         }
     };
 
-    Ok(rejected_rows(&batch.rows, failed, &values))
+    let is_gone: Vec<bool> = values.iter().map(Option::is_none).collect();
+    let values: BinaryArray = values.iter().map(|value| value.as_ref()?.as_deref()).collect();
+    Ok(rejected_rows(&batch.rows, failed, &values, |i| is_gone[i]))
 }
 
-/// Rows of the rejected table for the rows of `batch` on which the SQL failed, with their raw values.
-///
-/// All of these records had a value, or they would not have been decoded. So where there is none now, it could not be
-/// read again, and the reason says so: it is not a tombstone.
-pub(super) fn rejected_rows(batch: &RecordBatch, failed: &[Rejected], values: &BinaryArray) -> RecordBatch {
+/// Rows of the rejected table for the rows of `batch` on which the SQL failed, with their raw values. Where a value could
+/// not be read again, the reason says so: it is not a tombstone.
+pub(super) fn rejected_rows(
+    batch: &RecordBatch,
+    failed: &[Rejected],
+    values: &BinaryArray,
+    is_gone: impl Fn(usize) -> bool,
+) -> RecordBatch {
     let rows = UInt32Array::from_iter_values(failed.iter().map(|record| record.row as u32));
     let mut columns: Vec<ArrayRef> = metadata::fields()
         .iter()
@@ -65,7 +70,7 @@ pub(super) fn rejected_rows(batch: &RecordBatch, failed: &[Rejected], values: &B
             take(column, &rows, None).expect("the indices are those of rows")
         })
         .collect();
-    let reasons = failed.iter().enumerate().map(|(i, record)| match values.is_null(i) {
+    let reasons = failed.iter().enumerate().map(|(i, record)| match is_gone(i) {
         true => Cow::Owned(format!("{}{VALUE_GONE}", record.reason)),
         false => Cow::Borrowed(record.reason.as_str()),
     });
@@ -74,21 +79,21 @@ pub(super) fn rejected_rows(batch: &RecordBatch, failed: &[Rejected], values: &B
     RecordBatch::try_new(metadata::rejected_schema(), columns).expect("the columns are those of the schema")
 }
 
-/// The values of the records at these offsets, in order; null where the topic no longer has one.
+/// The values of the records at these offsets, in order, as far as the topic still has the records.
 fn values(
     brokers: &str,
     client: &puddle_ingest::ClientSettings,
     range: Range,
     offsets: &[Offset],
-) -> Result<BinaryArray, puddle_ingest::Error> {
-    let mut values: Vec<Option<Vec<u8>>> = vec![None; offsets.len()];
+) -> Result<Vec<Option<Option<Vec<u8>>>>, puddle_ingest::Error> {
+    let mut values: Vec<Option<Option<Vec<u8>>>> = vec![None; offsets.len()];
     let mut reader = Reader::open(brokers, client, vec![range])?;
     while let Some(raw) = reader.next()? {
         for record in raw.records() {
             if let Ok(i) = offsets.binary_search(&record.offset) {
-                values[i] = record.value.map(<[u8]>::to_vec);
+                values[i] = Some(record.value.map(<[u8]>::to_vec));
             }
         }
     }
-    Ok(values.iter().map(Option::as_deref).collect())
+    Ok(values)
 }

@@ -262,7 +262,7 @@ impl Again {
                     found.ok().and_then(|i| records[i].value)
                 })
                 .collect();
-            let more = rejected_rows(&batch.rows, &failed, &values);
+            let more = rejected_rows(&batch.rows, &failed, &values, |_| false);
             rejected = concat_batches(&rejected.schema(), [&rejected, &more])
                 .expect("both have the schema of rejected records");
         }

@@ -220,7 +220,9 @@ fn a_record_that_the_sql_fails_on_keeps_its_value_and_one_whose_value_is_gone_it
             ],
         );
         let failed = [0, 1].map(|row| puddle_transform::Rejected { row, reason: "cast failed".to_owned() });
-        let rejected = by_sql::rejected_rows(&batch.unwrap(), &failed, &values);
+        let rejected = by_sql::rejected_rows(&batch.unwrap(), &failed, &values, |i| {
+            arrow::array::Array::is_null(&values, i)
+        });
         let (transform, _) = prepare::without_broker(&pipeline).unwrap();
         let mut sink =
             puddle_sink::open(&bench.lake(), &pipeline.sink, transform.output_schema(), "p").unwrap();

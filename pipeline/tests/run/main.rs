@@ -1,6 +1,7 @@
 //! The run loop against a broker: one suite, for the embedded broker and for Apache Kafka.
 
 mod brokers;
+mod formats;
 mod hostile;
 mod network;
 mod suite;
