@@ -132,7 +132,11 @@ def last_offsets(group):
 
 
 def airlines():
-    """The airlines as a constant map: a streaming join of two tables would keep every flight in its state."""
+    """The airlines as a constant map, read once.
+
+    A streaming left join of two tables keeps every flight in its state and takes rows back, which a file sink cannot;
+    a lookup join wants a source that can look keys up, which files are not.
+    """
     quoted = lambda text: "'" + text.replace("'", "''") + "'"  # noqa: E731
     rows = pyarrow.parquet.read_table(os.environ["BENCH_AIRLINES"]).to_pylist()
     return "MAP[" + ", ".join(f"{quoted(row['carrier'])}, {quoted(row['name'])}" for row in rows) + "]"
