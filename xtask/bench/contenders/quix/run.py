@@ -73,6 +73,7 @@ def work(worker: int, group: str, first_record) -> None:
         # A checkpoint is a set of files: large enough for good ones, small enough to hold in memory.
         commit_every=200_000,
         commit_interval=5.0,
+        state_dir=os.path.join(os.environ["BENCH_WORK"], "state"),
         consumer_extra_config={"fetch.message.max.bytes": 4 << 20, "queued.max.messages.kbytes": 32 << 10},
         broker_availability_timeout=0,
         auto_create_topics=False,
