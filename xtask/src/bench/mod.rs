@@ -9,18 +9,25 @@
 //!   result     medians and the table; chart: the picture; page: docs/benchmarks.md
 //! ```
 //!
+//! `growth` and `latency` are about Puddle alone: more partitions, larger records and so on; and the time from a record
+//! to its row.
+//!
 //! `xtask/bench/README.md` says what a contender is asked to do.
 
+mod chart;
 mod check;
 mod contender;
 mod event;
+mod growth;
 mod install;
+mod latency;
 mod machine;
 mod page;
 mod reaper;
 mod result;
 mod run;
 mod stats;
+mod synthetic;
 mod topic;
 mod tree;
 
@@ -42,9 +49,20 @@ use run::{Outcome, Setting};
 use topic::Topics;
 
 #[derive(clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Args {
+    #[command(subcommand)]
+    what: Option<What>,
     #[command(flatten)]
     contest: Contest,
+}
+
+#[derive(clap::Subcommand)]
+enum What {
+    /// Puddle alone: more partitions, larger records, more columns, other commits, more records
+    Growth(growth::Args),
+    /// Puddle alone: from a record's timestamp to its row being visible, at half of the peak rate
+    Latency(latency::Args),
 }
 
 /// Everybody on one topic.
@@ -81,7 +99,11 @@ struct Contest {
 
 /// Runs the bench.
 pub(crate) fn bench(args: Args) -> anyhow::Result<()> {
-    contest(&args.contest)
+    match &args.what {
+        None => contest(&args.contest),
+        Some(What::Growth(args)) => growth::growth(args),
+        Some(What::Latency(args)) => latency::latency(args),
+    }
 }
 
 fn contest(args: &Contest) -> anyhow::Result<()> {
@@ -141,6 +163,7 @@ fn contest(args: &Contest) -> anyhow::Result<()> {
     let text = format!("{machine}\n\n```console\n$ {}\n```\n\n{}", command_line(), markdown(&all));
     println!("{text}");
     if args.write {
+        std::fs::write(crate::tools::root().join("docs/benchmarks.svg"), result::chart(&all))?;
         page::write("contenders", &text)?;
     }
     Ok(())
@@ -260,6 +283,19 @@ impl Stage {
             run.wrong = self.check(&folder.path().join("out"), records)?;
         }
         Ok(run)
+    }
+
+    /// As [`run`](Self::run), for tables that are not of flights.
+    fn run_unchecked(
+        &self,
+        setting: &Setting<'_>,
+        contender: &Contender,
+        installed: &Installed,
+        topic: &str,
+        records: u64,
+    ) -> anyhow::Result<run::Run> {
+        let folder = tempfile::tempdir_in(self.folder.path())?;
+        run::run(setting, contender, installed, topic, records, folder.path())
     }
 
     fn check(&self, table: &Path, records: u64) -> anyhow::Result<Option<Vec<String>>> {

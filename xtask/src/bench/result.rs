@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::chart::{Bar, bars};
 use super::contender::{Contender, Kind};
 use super::run::{Outcome, Run};
 use super::stats::Spread;
@@ -134,6 +135,22 @@ pub(super) fn markdown(all: &[Measured]) -> String {
     lines.join("\n")
 }
 
+/// A bar for the rate of each contender.
+pub(super) fn chart(all: &[Measured]) -> String {
+    let bar = |measured: &Measured| {
+        let rate = measured.rate()?.median;
+        let color = match measured.kind {
+            Kind::Limit => "#8c959f",
+            Kind::Puddle => "#0969da",
+            Kind::Script => "#bf8700",
+            Kind::Packaged => "#a475f9",
+        };
+        Some(Bar { label: measured.title.clone(), value: rate, text: thousands(rate), color })
+    };
+    let all: Vec<Bar> = all.iter().filter_map(bar).collect();
+    bars("Flights from Kafka to Parquet: records per second", &all)
+}
+
 /// With a full stop.
 fn sentence(text: String) -> String {
     if text.ends_with(['.', '!', '?']) { text } else { format!("{text}.") }
@@ -225,6 +242,13 @@ pub(super) mod tests {
         let table = markdown(&[failed, missing]);
         assert!(!table.contains("| FAILED |") && !table.contains("| MISSING |"), "{table}");
         assert!(table.contains("failed: no memory.") && table.contains("not measured: no wheel."), "{table}");
+    }
+
+    #[test]
+    fn the_chart_has_a_bar_for_each_that_was_measured() {
+        let missing = measured("missing", Kind::Packaged, &[]);
+        let svg = chart(&[measured("puddle", Kind::Puddle, &[1.0]), missing]);
+        assert!(svg.contains("PUDDLE") && svg.contains("1,000,000") && !svg.contains("MISSING"), "{svg}");
     }
 
     #[test]
