@@ -9,7 +9,7 @@ use std::fs;
 use std::time::Instant;
 
 use puddle_ingest::{ClientSettings, Event, IngestConfig, Source, SourceSettings};
-use puddle_types::Progress;
+use puddle_types::{Position, Progress};
 
 /// Kernel ticks a second, in which /proc counts (`getconf CLK_TCK`).
 const TICKS: f64 = 100.0;
@@ -29,16 +29,19 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let schema = serde_json::from_str(r#"{"no_such_field": "bool"}"#)?;
     let group = format!("source-rate-{}", std::process::id());
 
+    let settings = SourceSettings::new(brokers, group, config, schema);
     let begin = Instant::now();
-    let mut source = Source::start(SourceSettings::new(brokers, group, config, schema), Progress::new())?;
+    let mut source = Source::start(settings.clone(), Progress::new())?;
     let started = begin.elapsed();
     let (mut assigned, mut first, mut seen, mut batches, mut waiting) = (None, None, 0, 0, 0);
+    let mut progress = Progress::new();
     while seen < records {
         match source.next().await.ok_or("the source ended")?? {
             Event::Assigned(_) => assigned = Some(begin.elapsed()),
             Event::Batch(batch) => {
                 first.get_or_insert_with(|| begin.elapsed());
                 seen += batch.records();
+                progress.insert(batch.partition, Position { next: batch.next, last: batch.last });
                 batches += 1;
                 waiting = waiting.max(source.bytes_waiting());
             }
@@ -63,6 +66,13 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let peak = fs::read_to_string("/proc/self/status")?;
     let peak = peak.lines().find(|line| line.starts_with("VmHWM")).unwrap_or_default().to_owned();
     println!("{:.3} s a million: {} s; {peak}", all / (seen as f64 / 1e6), list.join(", "));
+
+    source.close();
+    let begin = Instant::now();
+    let mut source = Source::start(settings, progress)?;
+    let started = begin.elapsed();
+    while !matches!(source.next().await, Some(Ok(Event::Batch(_) | Event::EndOfPartition { .. })) | None) {}
+    println!("again: start {started:.0?}, first batch or end {:.0?}", begin.elapsed());
     Ok(())
 }
 

@@ -20,6 +20,7 @@ use crate::Watermarks;
 use crate::client::{self, ClientSettings, Context, REQUEST_TIMEOUT};
 use crate::config::check_topic_name;
 use crate::error::Error;
+use crate::watermarks;
 
 /// How long [`Admin::connect`] waits for the first answer of a broker.
 pub const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
@@ -261,14 +262,12 @@ fn held(
     topic: &str,
     partitions: impl IntoIterator<Item = i32>,
 ) -> Result<BTreeMap<i32, Watermarks>, Error> {
-    let ask = |partition| {
-        let (low, high) = consumer.fetch_watermarks(topic, partition, REQUEST_TIMEOUT).map_err(|error| {
-            let partition = TopicPartition::new(topic, partition);
-            Error::kafka(format!("ask for the offsets that {partition} holds"), &error)
-        })?;
-        Ok((partition, Watermarks { low, high }))
-    };
-    partitions.into_iter().map(ask).collect()
+    let name: Arc<str> = topic.into();
+    let partitions: Vec<_> =
+        partitions.into_iter().map(|partition| TopicPartition::new(Arc::clone(&name), partition)).collect();
+    let held = watermarks::ask(consumer, &partitions)
+        .map_err(|(partition, error)| watermarks::untold(&partition, &error))?;
+    Ok(partitions.iter().map(|p| p.partition).zip(held).collect())
 }
 
 /// Waits for one of the admin client's futures, which it completes on a thread of its own. Works inside and outside of

@@ -4,10 +4,6 @@
 #[cfg(test)]
 extern crate self as puddle_ingest;
 
-// What tests of this crate and tests beside it share names the crate as the latter do.
-#[cfg(test)]
-extern crate self as puddle_ingest;
-
 pub mod admin;
 mod client;
 mod config;
@@ -23,6 +19,7 @@ pub mod replay;
 pub mod schema;
 mod security;
 mod source;
+mod watermarks;
 
 pub use client::{ClientSettings, DEFAULT_SOCKET_TIMEOUT};
 pub use config::{DEFAULT_START, DEFAULT_UNKNOWN_FIELDS, IngestConfig, Start, UnknownFields};

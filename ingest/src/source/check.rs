@@ -10,10 +10,11 @@ use puddle_types::{Fingerprint, Position, Progress, TopicPartition};
 use rdkafka::consumer::BaseConsumer;
 use tracing::debug;
 
-use super::{SourceSettings, Watermarks, fetch_watermarks};
+use super::{SourceSettings, Watermarks};
 use crate::client::Context;
 use crate::error::Error;
 use crate::reader::{Range, Reader};
+use crate::watermarks;
 
 /// Checks all progress, before anything is read.
 pub(super) fn check(
@@ -22,14 +23,15 @@ pub(super) fn check(
     known: &BTreeSet<TopicPartition>,
     progress: &Progress,
 ) -> Result<(), Error> {
-    let mut watermarks = BTreeMap::new();
+    if let Some(partition) = progress.keys().find(|partition| !known.contains(partition)) {
+        return Err(Error::MissingPartition { partition: partition.clone() });
+    }
+    let partitions: Vec<TopicPartition> = progress.keys().cloned().collect();
+    let held = watermarks::ask(consumer, &partitions)
+        .map_err(|(partition, error)| watermarks::untold(&partition, &error))?;
+    let watermarks: BTreeMap<_, _> = partitions.into_iter().zip(held).collect();
     for (partition, position) in progress {
-        if !known.contains(partition) {
-            return Err(Error::MissingPartition { partition: partition.clone() });
-        }
-        let held = fetch_watermarks(consumer, partition)?;
-        check_range(partition, position.next, held)?;
-        watermarks.insert(partition.clone(), held);
+        check_range(partition, position.next, watermarks[partition])?;
     }
     let readable = progress.iter().filter_map(|(p, position)| readable(p, position, watermarks[p]));
     let expected: BTreeMap<_, _> = readable.collect();

@@ -40,7 +40,6 @@ use std::time::{Duration, Instant};
 
 use puddle_types::{Batch, Offset, Progress, TopicPartition};
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::KafkaError;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use self::budget::Budget;
@@ -286,27 +285,6 @@ fn find_partitions(
         known.extend(partitions.into_iter().map(|p| TopicPartition::new(Arc::clone(&name), p)));
     }
     Ok(known)
-}
-
-/// The watermarks of a partition. Waits while its leader is being elected, as just after its creation.
-fn fetch_watermarks(
-    consumer: &BaseConsumer<Context>,
-    partition: &TopicPartition,
-) -> Result<Watermarks, Error> {
-    ask_watermarks(consumer, partition).map_err(|error| no_watermarks(partition, &error))
-}
-
-fn ask_watermarks(
-    consumer: &BaseConsumer<Context>,
-    partition: &TopicPartition,
-) -> Result<Watermarks, KafkaError> {
-    let (low, high) =
-        consumer.fetch_watermarks(&partition.topic, partition.partition, client::REQUEST_TIMEOUT)?;
-    Ok(Watermarks { low, high })
-}
-
-fn no_watermarks(partition: &TopicPartition, error: &KafkaError) -> Error {
-    Error::kafka(format!("ask for the offsets that {partition} holds"), error)
 }
 
 fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, Error> {

@@ -18,12 +18,13 @@ use super::reading::{End, Reading};
 use super::rebalance::Putoff;
 use super::shared::Shared;
 use super::spare::Spare;
-use super::{Outage, SourceSettings, Watermarks, fetch_watermarks};
+use super::{Outage, SourceSettings, Watermarks};
 use crate::client::{self, Context, lock};
 use crate::error::{Error, reason};
 use crate::queue::{ItemError, MessageQueue};
 use crate::raw::RawBatch;
 use crate::reader::is_damage;
+use crate::watermarks;
 
 /// How long one look at the records queue waits. It bounds how late a command or a rebalance is noticed, and how
 /// long a single record waits for company.
@@ -380,7 +381,9 @@ fn record_error(
     ItemError { code, offset: expected, text }: ItemError,
 ) -> Result<(), Stop> {
     if code == RDKafkaRespErr::RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET {
-        let Watermarks { low, high } = fetch_watermarks(consumer, partition)?;
+        let asked = watermarks::ask(consumer, std::slice::from_ref(partition));
+        let held = asked.map_err(|(partition, error)| watermarks::untold(&partition, &error))?;
+        let Watermarks { low, high } = held[0];
         return Err(Error::Gap { partition: partition.clone(), expected, low, high }.into());
     }
     if is_damage(code) {

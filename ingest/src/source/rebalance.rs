@@ -19,9 +19,10 @@ use tracing::{debug, warn};
 use super::decode::Envelope;
 use super::held::Held;
 use super::poll::{Poller, Stop, discard};
-use super::{Ack, Event, Watermarks, ask_watermarks, check, no_watermarks};
+use super::{Ack, Event, Watermarks, check};
 use crate::client::{self, Rebalance, lock};
 use crate::error::Error;
+use crate::watermarks;
 
 /// How long an assignment may wait for a broker that tells what the partitions hold: as long as the group itself waits
 /// for a member (`max.poll.interval.ms`).
@@ -80,14 +81,12 @@ impl Poller {
     /// Puts the committed offsets into the assignment before librdkafka gets it, so that nothing is ever read from
     /// the wrong place.
     fn assign(&mut self, list: &TopicPartitionList) -> Result<Taken, Stop> {
-        let mut marks = Vec::with_capacity(list.count());
-        for element in list.elements() {
-            let partition = self.partition(element.topic(), element.partition());
-            match self.look_at(&partition)? {
-                Ok(watermarks) => marks.push((partition, watermarks)),
-                Err(error) => return Ok(Taken::NotYet(error)),
-            }
-        }
+        let partitions: Vec<TopicPartition> =
+            list.elements().iter().map(|e| self.partition(e.topic(), e.partition())).collect();
+        let marks: Vec<_> = match self.look_at(&partitions)? {
+            Ok(watermarks) => partitions.into_iter().zip(watermarks).collect(),
+            Err(error) => return Ok(Taken::NotYet(error)),
+        };
         if let Some(fresh) = self.settings.sharing.as_ref().filter(|_| !marks.is_empty()) {
             let fresh = fresh.ask()?;
             let mut shared = lock(&self.shared);
@@ -124,11 +123,11 @@ impl Poller {
         Ok(Taken::Yes)
     }
 
-    /// What a partition holds; the inner error is one that passes when a broker is back or a leader elected.
-    fn look_at(&self, partition: &TopicPartition) -> Result<Result<Watermarks, Error>, Stop> {
-        let error = match ask_watermarks(&self.consumer, partition) {
+    /// What partitions hold; the inner error is one that passes when a broker is back or a leader elected.
+    fn look_at(&self, partitions: &[TopicPartition]) -> Result<Result<Vec<Watermarks>, Error>, Stop> {
+        let (partition, error) = match watermarks::ask(&self.consumer, partitions) {
             Ok(watermarks) => return Ok(Ok(watermarks)),
-            Err(error) => error,
+            Err(unanswered) => unanswered,
         };
         match error.rdkafka_error_code() {
             Some(
@@ -145,9 +144,9 @@ impl Poller {
                 | RDKafkaErrorCode::UnknownTopic
                 | RDKafkaErrorCode::UnknownTopicOrPartition,
             ) => self.confirm_topics()?,
-            _ => return Err(no_watermarks(partition, &error).into()),
+            _ => return Err(watermarks::untold(&partition, &error).into()),
         }
-        Ok(Err(no_watermarks(partition, &error)))
+        Ok(Err(watermarks::untold(&partition, &error)))
     }
 
     pub(super) fn revoke(&mut self, list: &TopicPartitionList) -> Result<(), Stop> {
