@@ -4,6 +4,7 @@
 //! rungs 1 and 2   cargo test --workspace             pure, and with the embedded broker
 //! rung 3          the same run, with an Apache Kafka started for it
 //! chaos           a small part of `cargo xtask chaos`, always the same
+//! bench           a small `cargo xtask bench`: Puddle's tables are compared with the data set's rows and sums
 //! readers         the demo's lake read by DuckDB, pyarrow and the Python Polars; a Delta table of their own by
 //!                 Polars, deltalake and DuckDB
 //! notebooks       run headless on that lake
@@ -18,12 +19,12 @@ use anyhow::Context;
 use crate::apache::Apache;
 use crate::chaos::TableKind;
 use crate::tools::{cargo, puddle, run};
-use crate::{chaos, python};
+use crate::{bench, chaos, python};
 use count::Count;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Only the tests whose name contains this, and neither chaos, readers nor notebooks
+    /// Only the tests whose name contains this, and neither chaos, bench, readers nor notebooks
     filter: Option<String>,
 }
 
@@ -49,9 +50,12 @@ pub(crate) fn test(args: Args) -> anyhow::Result<()> {
             Ok(()) => {
                 count.add("chaos, Parquet", chaos::chaos(chaos::Args::small(TableKind::Parquet)));
                 count.add("chaos, Delta", chaos::chaos(chaos::Args::small(TableKind::Delta)));
+                if let Some(kafka) = &kafka {
+                    count.add("bench", bench::bench(bench::Args::small(kafka.address())));
+                }
                 on_the_demos_lake(&mut count)?;
             }
-            Err(missing) => skip("chaos, readers and notebooks", missing, strict, &mut count),
+            Err(missing) => skip("bench, chaos, readers and notebooks", missing, strict, &mut count),
         }
     }
     drop(kafka);

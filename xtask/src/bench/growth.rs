@@ -11,7 +11,7 @@ use super::run::{Outcome, Run};
 use super::stats::Spread;
 use super::synthetic::{self, Shape};
 use super::topic::Topics;
-use super::{Stage, command_line, machine, page};
+use super::{Stage, Tested, command_line, machine, page};
 use crate::tools::root;
 
 /// The partitions of a topic, where something else grows.
@@ -35,6 +35,8 @@ pub(super) struct Args {
     /// Also read a topic of 50 million records (compressed by lz4, it takes about 5 GB)
     #[arg(long)]
     long: bool,
+    #[command(flatten)]
+    tested: Tested,
     /// Put tables and charts into docs/benchmarks.md
     #[arg(long)]
     write: bool,
@@ -80,7 +82,7 @@ pub(super) fn growth(args: &Args) -> anyhow::Result<()> {
             names.join(", ")
         );
     }
-    let stage = Stage::build(None)?;
+    let stage = Stage::build(&args.tested)?;
     let mut text = format!("{}\n\n```console\n$ {}\n```\n", machine::Machine::this(), command_line());
     for series in
         series.iter().filter(|s| args.only.is_empty() || args.only.iter().any(|name| name == s.name))

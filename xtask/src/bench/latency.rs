@@ -15,7 +15,7 @@ use serde::Deserialize;
 use super::install::{Installed, tail};
 use super::result::thousands;
 use super::topic::Topics;
-use super::{Stage, command_line, contender, machine, page};
+use super::{Stage, Tested, command_line, contender, machine, page};
 use crate::tools::{root, run as run_program};
 
 /// A row is to be visible so long after its record's commit interval at the latest.
@@ -32,6 +32,8 @@ pub(super) struct Args {
     /// Records per second; by default half of what a run on a full topic reaches
     #[arg(long, value_name = "RECORDS", value_parser = clap::value_parser!(u64).range(1..))]
     rate: Option<u64>,
+    #[command(flatten)]
+    tested: Tested,
     /// Put the table into docs/benchmarks.md
     #[arg(long)]
     write: bool,
@@ -57,7 +59,7 @@ struct Latency {
 
 /// Measures every interval, and prints the table.
 pub(super) fn latency(args: &Args) -> anyhow::Result<()> {
-    let stage = Stage::build(None)?;
+    let stage = Stage::build(&args.tested)?;
     let topics = Topics::new(&stage.puddle, &stage.brokers, 8, "none");
     let rate = match args.rate {
         Some(rate) => rate,

@@ -86,9 +86,8 @@ struct Contest {
     /// Stop a contender that is not done so long after its first record
     #[arg(long, default_value_t = 180, value_name = "SECONDS")]
     limit_seconds: u64,
-    /// A Kafka that runs, instead of one that the bench starts
-    #[arg(long, value_name = "HOST:PORT")]
-    brokers: Option<String>,
+    #[command(flatten)]
+    tested: Tested,
     /// Print all runs as one JSON object instead of the table
     #[arg(long)]
     json: bool,
@@ -97,7 +96,36 @@ struct Contest {
     write: bool,
 }
 
-/// Runs the bench.
+/// Instead of what the bench builds and starts.
+#[derive(clap::Args)]
+struct Tested {
+    /// A Kafka that runs, instead of one that the bench starts
+    #[arg(long, value_name = "HOST:PORT")]
+    brokers: Option<String>,
+    /// Measure this program instead of building one
+    #[arg(long, value_name = "PROGRAM")]
+    puddle: Option<PathBuf>,
+}
+
+impl Args {
+    /// The part that every test run has: small, but whole, on a Kafka that runs.
+    pub(crate) fn small(brokers: &str) -> Self {
+        let contest = Contest {
+            records: 20_000,
+            partitions: 8,
+            runs: 1,
+            only: ["limit", "puddle", "puddle-delta"].map(str::to_owned).into(),
+            compression: "none".to_owned(),
+            limit_seconds: 60,
+            tested: Tested { brokers: Some(brokers.to_owned()), puddle: None },
+            json: false,
+            write: false,
+        };
+        Self { what: None, contest }
+    }
+}
+
+/// Runs the bench. That a contender fails is part of the result; that Puddle fails, or its table is wrong, is an error.
 pub(crate) fn bench(args: Args) -> anyhow::Result<()> {
     match &args.what {
         None => contest(&args.contest),
@@ -108,7 +136,7 @@ pub(crate) fn bench(args: Args) -> anyhow::Result<()> {
 
 fn contest(args: &Contest) -> anyhow::Result<()> {
     let contenders = contender::all(&args.only)?;
-    let stage = Stage::build(args.brokers.as_deref())?;
+    let stage = Stage::build(&args.tested)?;
     let setting = stage.setting(args.partitions, Duration::from_secs(args.limit_seconds));
     let mut topics = Topics::new(&stage.puddle, &stage.brokers, args.partitions, &args.compression);
 
@@ -154,18 +182,21 @@ fn contest(args: &Contest) -> anyhow::Result<()> {
 
     let machine = Machine::this();
     if args.json {
-        println!(
-            "{}",
-            serde_json::json!({ "machine": machine, "command": command_line(), "contenders": all })
-        );
-        return Ok(());
+        let all = serde_json::json!({ "machine": machine, "command": command_line(), "contenders": all });
+        println!("{all}");
+    } else {
+        println!("{machine}\n\n{}", markdown(&all));
     }
-    let text = format!("{machine}\n\n```console\n$ {}\n```\n\n{}", command_line(), markdown(&all));
-    println!("{text}");
     if args.write {
+        let text = format!("{machine}\n\n```console\n$ {}\n```\n\n", command_line());
+        let chart = "![Records per second of each contender](benchmarks.svg)\n\n";
         std::fs::write(crate::tools::root().join("docs/benchmarks.svg"), result::chart(&all))?;
-        page::write("contenders", &text)?;
+        page::write("contenders", &(text + chart + &markdown(&all)))?;
     }
+    let puddle = all.iter().filter(|measured| measured.kind == Kind::Puddle);
+    let bad: Vec<&str> =
+        puddle.filter(|measured| !measured.is_good()).map(|measured| &*measured.name).collect();
+    anyhow::ensure!(bad.is_empty(), "not as it must be: {}", bad.join(", "));
     Ok(())
 }
 
@@ -211,8 +242,15 @@ struct Stage {
 }
 
 impl Stage {
-    fn build(brokers: Option<&str>) -> anyhow::Result<Self> {
-        run_program(cargo().args(["build", "--locked", "--package", "puddle"]))?;
+    fn build(tested: &Tested) -> anyhow::Result<Self> {
+        let built = |program| anyhow::Ok(std::env::current_exe()?.with_file_name(program));
+        let puddle = match &tested.puddle {
+            Some(puddle) => puddle.clone(),
+            None => {
+                run_program(cargo().args(["build", "--locked", "--package", "puddle"]))?;
+                built("puddle")?
+            }
+        };
         run_program(cargo().args([
             "build",
             "--locked",
@@ -225,12 +263,12 @@ impl Stage {
         let reaper = Reaper::start(folder.path())?;
         let programs = folder.path().join("programs");
         std::fs::create_dir(&programs)?;
-        for program in ["puddle", "consume-only"] {
-            let built = std::env::current_exe()?.with_file_name(program);
+        for (name, program) in [("puddle", puddle), ("consume-only", built("consume-only")?)] {
             // A copy: a build meanwhile must not change what is measured.
-            std::fs::copy(&built, programs.join(program))
-                .with_context(|| format!("cannot copy {}", built.display()))?;
+            std::fs::copy(&program, programs.join(name))
+                .with_context(|| format!("cannot copy {}", program.display()))?;
         }
+        let brokers = tested.brokers.as_deref();
         let kafka = match brokers {
             Some(_) => None,
             None => Some(Apache::start_for_production()?.map_err(anyhow::Error::msg)?),

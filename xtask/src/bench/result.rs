@@ -42,6 +42,12 @@ impl Measured {
         self.missing.is_none() && self.runs.iter().all(|run| run.outcome == Outcome::Finished)
     }
 
+    /// Whether every run finished, with a table in which nothing was found wrong.
+    pub(super) fn is_good(&self) -> bool {
+        let is_right = |run: &Run| run.wrong.as_ref().is_none_or(Vec::is_empty);
+        self.is_worth_another() && self.runs.iter().all(is_right)
+    }
+
     /// Records a second.
     pub(super) fn rate(&self) -> Option<Spread> {
         self.spread(Run::rate)
@@ -236,7 +242,7 @@ pub(super) mod tests {
     fn what_failed_or_is_missing_is_named_and_has_no_row() {
         let mut failed = measured("failed", Kind::Packaged, &[1.0]);
         failed.runs[0].outcome = Outcome::Failed("no memory".into());
-        assert!(!failed.is_worth_another());
+        assert!(!failed.is_worth_another() && !failed.is_good());
         let mut missing = measured("missing", Kind::Packaged, &[]);
         missing.missing = Some("no wheel".into());
         let table = markdown(&[failed, missing]);
@@ -254,7 +260,9 @@ pub(super) mod tests {
     #[test]
     fn a_wrong_table_is_said_once() {
         let mut wrong = measured("wrong", Kind::Script, &[1.0, 1.0]);
+        assert!(wrong.is_good());
         wrong.runs.iter_mut().for_each(|run| run.wrong = Some(vec!["rows: 1 instead of 2".into()]));
+        assert!(!wrong.is_good());
         assert_eq!(markdown(&[wrong]).matches("rows: 1 instead of 2").count(), 1);
     }
 
