@@ -94,7 +94,7 @@ fn a_line_that_does_not_fit_is_rejected_by_the_name_of_its_column() {
         (",,1,,,2013-01-01,,", "field `t`: expected timestamp"),
         (",,1,,,,2013-02-29,", "field `d`: expected date (YYYY-MM-DD), found string \"2013-02-29\""),
         (",,1,,,,,{", "field `j`: expected json, found string \"{\""),
-        (",,1,,,,", "7 fields, expected 8"),
+        (",,1,,,,", "7 of 8 fields"),
         (",,1,,,,,,", "more than 8 fields"),
         (",,1,,\"x,,,", "field 5: a quote is not closed"),
         (",,1,,,,,\n,,1,,,,,", "field 8: more than one line"),

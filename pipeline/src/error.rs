@@ -30,14 +30,13 @@ pub enum Error {
         /// What is wrong and what to write instead.
         message: String,
     },
-    /// The topic has no records from which a schema could be inferred.
-    #[error(
-        "topic {topic} has no records to infer a schema from: produce some first, or declare [ingest.schema] in {}",
-        file.display()
-    )]
+    /// There is nothing yet that tells a schema.
+    #[error("topic {topic} has no {lacks}: produce some records first, or declare [ingest.schema] in {}", file.display())]
     NothingToInfer {
         /// The topic.
         topic: String,
+        /// What would tell it.
+        lacks: &'static str,
         /// The pipeline's file.
         file: PathBuf,
     },

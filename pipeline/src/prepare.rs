@@ -145,14 +145,18 @@ async fn infer_schema(
         }
         if !wait {
             let topic = pipeline.ingest.topics.join(", ");
-            return Err(Error::NothingToInfer { topic, file: pipeline.file() });
+            let lacks = match pipeline.ingest.format {
+                Format::Avro => "schema of its values in the registry",
+                _ => "records to infer a schema from",
+            };
+            return Err(Error::NothingToInfer { topic, lacks, file: pipeline.file() });
         }
         if reminder.is_due(Instant::now()) {
             let topic = pipeline.ingest.topics.join(", ");
             tracing::warn!(
                 pipeline = pipeline.name,
                 topic,
-                "waiting for a first record, to infer the schema from"
+                "waiting for a first record, or for its schema in the registry, to know the columns"
             );
         }
         tokio::time::sleep(INFERENCE_POLL).await;

@@ -23,7 +23,7 @@ pub struct SchemaRegistry {
 /// How a registry fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// With this status, and a page for people.
+    /// With this status, and an answer that is not a registry's own, as of a gateway before it.
     Status(u16),
     /// With a good status and half an answer.
     Garbage,
@@ -125,7 +125,8 @@ async fn answer(State(shelf): State<Arc<Mutex<Shelf>>>, request: Request) -> (St
             shelf.fault = Some((0, fault, left - 1));
             return match fault {
                 Fault::Status(status) => {
-                    (StatusCode::from_u16(status).expect("a status"), "<html>sorry</html>".to_owned())
+                    let answer = json!({ "message": "no route" }).to_string();
+                    (StatusCode::from_u16(status).expect("a status"), answer)
                 }
                 Fault::Garbage => (StatusCode::OK, "{\"schema\": \"{".to_owned()),
             };

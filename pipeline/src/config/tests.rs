@@ -75,6 +75,8 @@ fn an_override_that_holds_a_secret_is_never_shown() {
         ("ingest.client.\"sasl.password=hunter2", "commit.rowz=7"),
         ("ingest.client.\"sasl.password\"=hunter2", "commit.rowz=7"),
         ("ingest.client=hunter2", "commit.rows=7"),
+        ("ingest.registry.password=hunter2", "commit.rowz=7"),
+        ("ingest.registry=hunter2", "commit.rows=7"),
         ("ingest={client={\"sasl.password\"=hunter2}", "commit.rows=7"),
     ] {
         let error = load(FLIGHTS, &[wrong, other]).unwrap_err();

@@ -60,6 +60,10 @@ mod registry;
 mod schema;
 mod walk;
 
+/// How many schemas are remembered, and ids that the registry does not know. Topics have a handful; the bound is for ids
+/// that are noise.
+const MAX_PLANS: usize = 1024;
+
 /// Decodes records of the format `avro`.
 #[derive(Debug)]
 pub(super) struct Decoder {
@@ -114,23 +118,14 @@ pub(super) fn producers_schema(config: &IngestConfig) -> Result<Option<SchemaDec
 impl Decoder {
     /// Asks the registry for the topics' newest schemas, so that one that is away is told of before a record is read.
     pub(super) fn new(config: &IngestConfig, schema: &SchemaDecl) -> Result<Self, Error> {
-        let mut plans = Plans {
-            fields: schema.fields().to_vec(),
-            policy: config.unknown_fields,
-            registry: None,
-            planned: Vec::new(),
-            by_id: HashMap::new(),
-            last: None,
-            wanted: Box::new(|| true),
-        };
+        let mut plans = Plans::new(schema.fields().to_vec(), config.unknown_fields);
         match &config.registry {
             None => _ = plans.add(Ok(schema_of_file(config)?)),
             Some(registry) => {
                 let mut registry = Registry::new(registry)?;
                 for topic in &config.topics {
                     if let Some((id, schema)) = registry.latest(topic)?.known() {
-                        let place = plans.add(schema);
-                        plans.by_id.insert(id, place);
+                        plans.remember(id, schema);
                     }
                 }
                 registry.started();
@@ -168,6 +163,18 @@ impl Decoder {
 }
 
 impl Plans {
+    fn new(fields: Vec<FieldDecl>, policy: UnknownFields) -> Self {
+        Self {
+            fields,
+            policy,
+            registry: None,
+            planned: Vec::new(),
+            by_id: HashMap::new(),
+            last: None,
+            wanted: Box::new(|| true),
+        }
+    }
+
     /// The plan for a value, and its bytes that the plan is for.
     fn plan<'v>(&mut self, value: &'v [u8]) -> Result<Result<(&Plan, &'v [u8]), Misfit>, Error> {
         let (place, fields) = if self.registry.is_none() {
@@ -200,9 +207,17 @@ impl Plans {
             Entry::Nothing => Err(format!("schema id {id} is not in the registry")),
             entry => entry.known().map_or_else(|| Err(String::new()), |(_, schema)| schema),
         };
+        Ok(self.remember(id, schema))
+    }
+
+    fn remember(&mut self, id: u32, schema: Result<Schema, String>) -> usize {
+        if self.planned.len() >= MAX_PLANS {
+            self.planned.clear();
+            self.by_id.clear();
+        }
         let place = self.add(schema);
         self.by_id.insert(id, place);
-        Ok(place)
+        place
     }
 
     fn add(&mut self, schema: Result<Schema, String>) -> usize {
@@ -260,4 +275,19 @@ fn schema_of_file(config: &IngestConfig) -> Result<Schema, Error> {
     let text = std::fs::read_to_string(path)
         .map_err(|error| wrong(format!("cannot read the schema {}: {error}", path.display())))?;
     Schema::parse(&text, &[]).map_err(|reason| wrong(format!("{}: {reason}", path.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_that_are_noise_are_forgotten() {
+        let mut plans = Plans::new(Vec::new(), UnknownFields::Ignore);
+        for id in 0..5 * MAX_PLANS as u32 {
+            let place = plans.remember(id, Err(id.to_string()));
+            assert_eq!(plans.planned[place].as_ref().unwrap_err(), &id.to_string());
+            assert!(plans.planned.len() <= MAX_PLANS && plans.by_id.len() <= MAX_PLANS);
+        }
+    }
 }

@@ -112,7 +112,7 @@ impl Line {
                 .map_err(|problem| within_field(problem, object.name(index)))?;
         }
         match self.columns.len() {
-            expected if found < expected => Err(misfit(format!("{found} fields, expected {expected}"))),
+            expected if found < expected => Err(misfit(format!("{found} of {expected} fields"))),
             _ => Ok(()),
         }
     }
