@@ -341,6 +341,7 @@ impl Metrics {
             files: self.files.get(),
             bytes_written: self.bytes_written.get(),
             seconds,
+            first_record_s: timed.first_record.map(|first| first.duration_since(timed.start).as_secs_f64()),
             records_per_second: if busy > 0.0 { self.records.get() as f64 / busy } else { 0.0 },
             latency: timed.latency(),
             lag: self.lag(),

@@ -1,17 +1,18 @@
 //! The run loop: fills epochs, commits them, stops cleanly.
 //!
 //! ```text
-//! Batch --> SQL --rows--> Sink::write ----------.
-//!            '--failed--> Sink::write_rejected --+--> commit --> hint to the group
-//!                                                |
-//!      thrown away, read again from progress <---'  full disk, another writer, lost partitions
+//! Stage, the SQL's thread --rows--> Sink::write ----------.
+//!                       '--failed--> Sink::write_rejected --+--> commit --> hint to the group
+//!                                                           |
+//!                 thrown away, read again from progress <---'  full disk, another writer, lost partitions
 //! ```
 //!
 //! The loop is the only writer of its sink and the only judge of what belongs to an epoch, so there is nothing to
-//! lock. Polling and decoding go on in the source's own threads while it transforms, writes and commits. Where other
+//! lock. Polling, decoding and the SQL go on in threads of their own while it writes and commits. Where other
 //! runs write the same table, the sink compares each epoch with what is committed, and refuses one that is stale.
 
 mod epochs;
+mod stage;
 mod turns;
 
 use std::collections::BTreeMap;
@@ -21,11 +22,11 @@ use std::sync::Arc;
 
 use puddle_ingest::identity::TopicIds;
 use puddle_ingest::{FreshProgress, Source, SourceSettings};
-use puddle_transform::Transform;
 use puddle_types::{Offset, Progress, TopicPartition};
 use tokio::sync::watch;
 use tokio::task::block_in_place;
 
+use self::stage::Stage;
 use crate::epoch::OpenEpoch;
 use crate::gaps;
 use crate::member::Member;
@@ -111,7 +112,8 @@ pub async fn run_into(
     let positions = positions(&progress);
     let watch = Watch::new(metrics.clone(), &brokers, &pipeline.group(), patience.stall);
     let looking = watch.start();
-    let source = start(settings(), progress).await?;
+    let mut source = start(settings(), progress).await?;
+    let stage = Stage::start(transform, source.take_events(), watch.clone())?;
     let mut rejoin = Rejoin::of(pipeline, member.as_ref());
     let mut running = Running {
         pipeline,
@@ -120,9 +122,9 @@ pub async fn run_into(
         table: Arc::clone(&table),
         patience: patience.clone(),
         positions,
+        stage,
         source,
         store,
-        transform,
         metrics,
         watch,
         until,
@@ -137,15 +139,19 @@ pub async fn run_into(
         match running.until_over(&mut stop).await {
             Err(error) if rejoin.is_worth_it(&error, running.metrics.records_committed()) => {
                 tracing::info!(pipeline = pipeline.name, "joining the group anew: {error}");
-                let Running { source, mut store, .. } = running;
-                blocking(move || source.close()).await;
+                let Running { stage, source, mut store, watch, .. } = running;
+                let transform = blocking(move || stage.close(source)).await;
                 store.abort();
                 block_in_place(|| store.reload())?;
                 let progress = store.resume();
+                let positions = self::positions(&progress);
+                let mut source = start(settings(), progress).await?;
                 running = Running {
-                    positions: self::positions(&progress),
-                    source: start(settings(), progress).await?,
+                    positions,
+                    stage: Stage::start(transform, source.take_events(), watch.clone())?,
+                    source,
                     store,
+                    watch,
                     epoch: OpenEpoch::default(),
                     ended: BTreeMap::new(),
                     share: Share::new(partitions, true),
@@ -156,12 +162,12 @@ pub async fn run_into(
         }
     };
     drop(looking);
-    let Running { source, metrics, mut store, .. } = running;
+    let Running { stage, source, metrics, mut store, .. } = running;
     if result.is_err() {
         // The error is what the caller must see; what was staged is swept at the next start in any case.
         store.abort();
     }
-    blocking(move || source.close()).await;
+    blocking(move || stage.close(source)).await;
     drop(member);
     result.map(|()| metrics.summary(&pipeline.sink.table))
 }
@@ -231,9 +237,10 @@ struct Running<'a> {
     lake: PathBuf,
     table: Arc<dyn Table>,
     patience: Patience,
+    // Before the source, which waits when it is dropped for what is in here.
+    stage: Stage,
     source: Source,
     store: Store,
-    transform: Transform,
     metrics: Arc<Metrics>,
     watch: Watch,
     until: watch::Receiver<Option<Targets>>,

@@ -21,7 +21,7 @@ use crate::patience::Reminder;
 /// How often the watch looks.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
-/// What the run loop is busy with.
+/// What a thread of the run is busy with: the run loop, or that of the SQL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Doing {
     Sql,
@@ -120,7 +120,8 @@ pub(crate) struct Watch {
 
 struct State {
     facts: Facts,
-    doing: Option<(Doing, Instant)>,
+    /// At most one thing for each thread of the run.
+    doing: Vec<(Doing, Instant)>,
     /// Since when there was no commit while something waited.
     quiet: Instant,
     reminder: Option<Reminder>,
@@ -132,7 +133,7 @@ impl Watch {
     pub(crate) fn new(metrics: Arc<Metrics>, brokers: &str, group: &str, patience: Duration) -> Self {
         let state = State {
             facts: Facts::default(),
-            doing: None,
+            doing: Vec::new(),
             quiet: Instant::now(),
             reminder: None,
             told: false,
@@ -161,21 +162,21 @@ impl Watch {
         }
     }
 
-    /// What the loop does from here to the end of `work`.
+    /// What a thread of the run does from here to the end of `work`.
     pub(crate) fn during<T>(&self, doing: Doing, work: impl FnOnce() -> T) -> T {
         self.begin(doing);
         let done = work();
-        self.end();
+        self.end(doing);
         done
     }
 
-    /// What the loop does from here to [`end`](Self::end).
+    /// What a thread of the run does from here to [`end`](Self::end).
     pub(crate) fn begin(&self, doing: Doing) {
-        self.lock().doing = Some((doing, Instant::now()));
+        self.lock().doing.push((doing, Instant::now()));
     }
 
-    pub(crate) fn end(&self) {
-        self.lock().doing = None;
+    pub(crate) fn end(&self, doing: Doing) {
+        self.lock().doing.retain(|(other, _)| *other != doing);
     }
 
     /// Something was committed, or nothing waits.
@@ -193,7 +194,9 @@ impl Watch {
         let mut state = self.lock();
         let State { facts, doing, quiet, reminder, told } = &mut *state;
         let time = now.saturating_duration_since(*quiet);
-        let doing = doing.map(|(doing, since)| (doing, now.saturating_duration_since(since)));
+        // Of two, the one that takes longer is what the other waits for.
+        let longest = doing.iter().min_by_key(|(_, since)| *since);
+        let doing = longest.map(|(doing, since)| (*doing, now.saturating_duration_since(*since)));
         if time < patience || (!facts.is_waiting() && doing.is_none()) || facts.set_back {
             return;
         }
@@ -277,5 +280,19 @@ mod tests {
             let text = said(&watch, 31).unwrap();
             assert!(text.contains("the SQL") && text.contains("31 s"), "{text}");
         });
+    }
+
+    #[test]
+    fn of_two_threads_the_one_that_has_been_at_work_for_longer_is_the_reason() {
+        let watch = watch();
+        watch.note(Facts { ours: 1, ..Facts::default() });
+        watch.begin(Doing::Commit);
+        watch.during(Doing::Sql, || {});
+        watch.begin(Doing::Sql);
+        let text = said(&watch, 31).unwrap();
+        assert!(text.contains("commit"), "{text}");
+        watch.end(Doing::Commit);
+        let text = said(&watch, 3_600).unwrap();
+        assert!(text.contains("the SQL"), "{text}");
     }
 }

@@ -29,6 +29,9 @@ pub struct Summary {
     pub bytes_written: u64,
     /// From the start of the run to its last commit.
     pub seconds: f64,
+    /// From the start of the run to its first batch of records, in seconds: connecting, planning the SQL, opening the
+    /// table, joining the group.
+    pub first_record_s: Option<f64>,
     /// `records` per second of the time from the first record to the last commit.
     pub records_per_second: f64,
     /// From a record's timestamp to its row being visible.

@@ -33,11 +33,11 @@ pub struct Events {
 pub struct Origin(Option<(TopicPartition, u64)>);
 
 impl Events {
-    /// The next event and where it stems from, as [`Source::next`] gives it; blocks until there is one. `None` after an
-    /// error, and when the source is closed.
-    pub fn next(&mut self) -> Option<(Result<Event, Error>, Origin)> {
+    /// The next event and where it stems from, as [`Source::next`] gives it. `None` after an error, and when the source is
+    /// closed and its threads have ended, which they may fail to. Cancel-safe.
+    pub async fn next(&mut self) -> Option<(Result<Event, Error>, Origin)> {
         loop {
-            let Delivery { event, origin, cost } = self.deliveries.blocking_recv()?;
+            let Delivery { event, origin, cost } = self.deliveries.recv().await?;
             self.budget.give_back(cost);
             if is_current(&self.shared, &origin) {
                 return Some((event, Origin(origin)));

@@ -2,9 +2,9 @@
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use puddle_types::Batch;
 use tokio::task::block_in_place;
 
+use super::stage::Transformed;
 use super::{Running, positions};
 use crate::epoch::OpenEpoch;
 use crate::setback::Setback;
@@ -12,7 +12,8 @@ use crate::stall::Doing;
 use crate::{Error, rejected};
 
 impl Running<'_> {
-    pub(super) async fn on_batch(&mut self, batch: Batch) -> Result<(), Error> {
+    pub(super) async fn on_batch(&mut self, transformed: Transformed) -> Result<(), Error> {
+        let Transformed { batch, rows, failed } = transformed;
         let expected = *self.positions.entry(batch.partition.clone()).or_insert(batch.from);
         if batch.from != expected && self.share.is_open() {
             // Somebody committed between the source's look at the table and ours.
@@ -25,14 +26,11 @@ impl Running<'_> {
         );
         self.metrics.on_read(batch.records(), batch.bytes);
 
-        let (rows, failed) = self
-            .watch
-            .during(Doing::Sql, || block_in_place(|| self.transform.apply_or_reject(&batch.rows)))?;
         let mut rejected = batch.rejected.clone();
         if !failed.is_empty() {
             self.watch.begin(Doing::Reread);
             let more = rejected::by_sql(self.pipeline, &self.brokers, &batch, &failed).await;
-            self.watch.end();
+            self.watch.end(Doing::Reread);
             let more = more?;
             rejected = arrow::compute::concat_batches(&rejected.schema(), [&rejected, &more])
                 .expect("both have the schema of rejected records");

@@ -8,6 +8,7 @@ use puddle_types::{Offset, TopicPartition};
 use tokio::task::block_in_place;
 
 use super::Running;
+use super::stage::Work;
 use crate::Error;
 use crate::setback::{Setback, may_pass};
 use crate::stall::Facts;
@@ -34,9 +35,12 @@ impl Running<'_> {
             let wake = [self.epoch.deadline(self.pipeline.commit.every), self.again(), Some(lag_at)];
             let wake = wake.into_iter().flatten().min().unwrap_or(lag_at);
             tokio::select! {
-                event = self.source.next() => match event {
-                    Some(event) => {
-                        let outcome = self.on_event(event?).await;
+                work = self.stage.next(&self.source) => match work {
+                    Some(work) => {
+                        let outcome = match work? {
+                            Work::Batch(batch) => self.on_batch(batch).await,
+                            Work::Event(event) => self.on_event(event),
+                        };
                         self.or_set_back(outcome)?;
                     }
                     None => break,
@@ -91,9 +95,9 @@ impl Running<'_> {
         }
     }
 
-    async fn on_event(&mut self, event: Event) -> Result<(), Error> {
+    fn on_event(&mut self, event: Event) -> Result<(), Error> {
         match event {
-            Event::Batch(batch) => self.on_batch(batch).await,
+            Event::Batch(_) => unreachable!("batches go through the SQL"),
             Event::EndOfPartition { partition, next } => {
                 let from = *self.positions.entry(partition.clone()).or_insert(next);
                 self.epoch.advance(&partition, from, next);
