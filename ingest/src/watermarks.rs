@@ -76,3 +76,78 @@ fn offsets(
     };
     Ok(partitions.iter().map(offset).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use puddle_testkit::{Apache, Embedded, Record, produce, topics, unique};
+    use rdkafka::config::ClientConfig;
+    use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+
+    use super::*;
+
+    fn consumer(brokers: &str, isolation: &str) -> BaseConsumer<Context> {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", brokers).set("isolation.level", isolation);
+        config.create_with_context(Context::default()).unwrap()
+    }
+
+    /// A topic of 3 partitions, the first with 10 records and the others without any.
+    fn topic(brokers: &str) -> (String, Vec<TopicPartition>) {
+        let topic = unique("watermarks");
+        topics::create(brokers, &topic, 3);
+        produce(brokers, &topic, (0..10).map(|id| Record::new(id.to_string()).to(0)));
+        // Not in the order in which librdkafka would list them.
+        let partitions = [2, 0, 1].map(|partition| TopicPartition::new(&*topic, partition));
+        (topic, partitions.into())
+    }
+
+    fn marks(low: Offset, high: Offset) -> Watermarks {
+        Watermarks { low, high }
+    }
+
+    #[test]
+    fn partitions_asked_together_answer_as_one_by_one() {
+        let embedded = Embedded::start();
+        let (_, partitions) = topic(&embedded.brokers());
+        let consumer = consumer(&embedded.brokers(), "read_committed");
+        let expected = vec![marks(0, 0), marks(0, 10), marks(0, 0)];
+        assert_eq!(ask_together(&consumer, &partitions).unwrap(), Some(expected.clone()));
+        for (partition, expected) in partitions.iter().zip(&expected) {
+            assert_eq!(ask(&consumer, std::slice::from_ref(partition)).unwrap(), [*expected]);
+        }
+    }
+
+    #[test]
+    fn the_partition_in_trouble_is_named() {
+        let embedded = Embedded::start();
+        let (topic, mut partitions) = topic(&embedded.brokers());
+        partitions.insert(1, TopicPartition::new(&*topic, 7));
+        let consumer = consumer(&embedded.brokers(), "read_committed");
+        let (partition, _) = ask(&consumer, &partitions).unwrap_err();
+        assert_eq!(partition, partitions[1]);
+    }
+
+    #[test]
+    fn apache_deleted_records_and_open_transactions_count_as_one_by_one() {
+        let Some(apache) = Apache::shared() else { return };
+        let brokers = apache.brokers();
+        let (topic, partitions) = topic(brokers);
+        topics::delete_records(brokers, &topic, 0, 4);
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", brokers).set("transactional.id", unique("open"));
+        let producer: BaseProducer = config.create().unwrap();
+        producer.init_transactions(REQUEST_TIMEOUT).unwrap();
+        producer.begin_transaction().unwrap();
+        let record: BaseRecord<'_, (), _> = BaseRecord::to(&topic).partition(1).payload("open");
+        producer.send(record).map_err(|(error, _)| error).unwrap();
+        producer.flush(REQUEST_TIMEOUT).unwrap();
+        for (isolation, end) in [("read_committed", 0), ("read_uncommitted", 1)] {
+            let consumer = consumer(brokers, isolation);
+            let expected = vec![marks(0, 0), marks(4, 10), marks(0, end)];
+            assert_eq!(ask_together(&consumer, &partitions).unwrap(), Some(expected.clone()), "{isolation}");
+            for (partition, expected) in partitions.iter().zip(&expected) {
+                assert_eq!(ask(&consumer, std::slice::from_ref(partition)).unwrap(), [*expected]);
+            }
+        }
+    }
+}
