@@ -110,3 +110,37 @@ pub(super) fn expand(exprs: &[Expr], schema: &Schema) -> PolarsResult<Vec<Expr>>
     }
     Ok(expanded)
 }
+
+#[cfg(test)]
+mod tests {
+    use polars::lazy::dsl::{all, col};
+    use polars::prelude::DataType;
+
+    use super::*;
+
+    fn origin() -> (Schema, Origin) {
+        let schema: Schema =
+            ["a", "b"].map(|name| (PlSmallStr::from(name), DataType::Int64)).into_iter().collect();
+        let origin = Origin::new(&schema);
+        (schema, origin)
+    }
+
+    #[test]
+    fn a_column_that_another_of_its_name_hides_is_not_what_it_was() {
+        let (schema, mut origin) = origin();
+        origin.add(&[(col("a") + col("a")).alias("b"), col("b").alias("c")], &schema).unwrap();
+        assert_eq!(
+            ["a", "b", "c"].map(|name| origin.of(name).map(PlSmallStr::as_str)),
+            [Some("a"), None, Some("b")]
+        );
+    }
+
+    #[test]
+    fn nothing_is_carried_past_an_expression_that_asks_for_all_columns() {
+        let (_, mut origin) = origin();
+        origin.read(&col("a").is_not_null());
+        assert!(origin.can_carry());
+        origin.read(&all().as_expr().is_not_null());
+        assert!(!origin.can_carry());
+    }
+}
