@@ -8,6 +8,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::Path;
+use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{CWD, RenameFlags};
@@ -35,6 +36,16 @@ pub trait Storage: Send + Sync {
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Makes a folder's names durable.
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
+    /// [`sync_dir`](Self::sync_dir) for several, in any order. An error comes with the position of its folder.
+    fn sync_dirs(&self, paths: &[&Path]) -> Result<(), (usize, io::Error)> {
+        (0..)
+            .zip(paths)
+            .try_for_each(|(position, path)| self.sync_dir(path).map_err(|error| (position, error)))
+    }
+    /// [`WriteFile::sync`] for several, each once, in any order. An error comes with the position of its file.
+    fn sync_files(&self, files: &mut [&mut dyn WriteFile]) -> Result<(), (usize, io::Error)> {
+        (0..).zip(files).try_for_each(|(position, file)| file.sync().map_err(|error| (position, error)))
+    }
     /// Milliseconds since 1970, UTC.
     fn now(&self) -> i64;
 }
@@ -51,6 +62,9 @@ pub struct LocalStorage {
     /// Whether syncing waits for the disk, or does nothing.
     pub durable: bool,
 }
+
+/// Most threads that sync at a time. With more, a commit of a dozen files takes no less.
+const SYNC_THREADS: usize = 8;
 
 struct LocalFile {
     file: File,
@@ -102,6 +116,15 @@ impl Storage for LocalStorage {
         if self.durable { File::open(path)?.sync_all() } else { Ok(()) }
     }
 
+    fn sync_dirs(&self, paths: &[&Path]) -> Result<(), (usize, io::Error)> {
+        let mut paths = paths.to_vec();
+        side_by_side(self.durable, &mut paths, |path| self.sync_dir(path))
+    }
+
+    fn sync_files(&self, files: &mut [&mut dyn WriteFile]) -> Result<(), (usize, io::Error)> {
+        side_by_side(self.durable, files, |file| file.sync())
+    }
+
     fn now(&self) -> i64 {
         let since = SystemTime::now().duration_since(UNIX_EPOCH);
         since.map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
@@ -122,6 +145,29 @@ impl WriteFile for LocalFile {
     fn sync(&mut self) -> io::Result<()> {
         if self.durable { self.file.sync_all() } else { Ok(()) }
     }
+}
+
+/// Does something for each, on a few threads: a sync mostly waits, and the file system joins those that wait together.
+fn side_by_side<T: Send>(
+    durable: bool,
+    all: &mut [T],
+    sync: impl Fn(&mut T) -> io::Result<()> + Sync,
+) -> Result<(), (usize, io::Error)> {
+    if !durable {
+        return Ok(());
+    }
+    let share = all.len().div_ceil(SYNC_THREADS).max(1);
+    let of = |first: usize, some: &mut [T]| {
+        (first..).zip(some).try_for_each(|(position, one)| sync(one).map_err(|error| (position, error)))
+    };
+    let of = &of;
+    thread::scope(|scope| {
+        let shares = (0..).step_by(share).zip(all.chunks_mut(share));
+        let threads: Vec<_> = shares.map(|(first, some)| scope.spawn(move || of(first, some))).collect();
+        let results: Vec<_> =
+            threads.into_iter().map(|thread| thread.join().expect("a sync does not panic")).collect();
+        results.into_iter().collect()
+    })
 }
 
 /// Creates a folder and those above it that are missing, each made durable before anything is put into it: what

@@ -31,7 +31,7 @@ use super::staging::Staging;
 use super::state::State;
 use super::upkeep::{find, resolve};
 use super::version;
-use crate::config::{DEFAULT_BUFFER_BYTES, DEFAULT_COMPRESSION, DEFAULT_ROW_GROUP_ROWS};
+use crate::config::{DEFAULT_BUFFER_BYTES, DEFAULT_ROW_GROUP_ROWS};
 use crate::parquet::encoder::Encoder;
 use crate::parquet::file::holds;
 use crate::parquet::layout::Layout;
@@ -45,6 +45,8 @@ use crate::{Error, SinkConfig};
 /// Default [`target_bytes`](Options::target_bytes): big enough that a reader spends its time on rows and not on opening
 /// files, small enough that two cores find several to share. (Spark's own `OPTIMIZE` takes 1 GiB, for clusters.)
 pub const DEFAULT_TARGET_BYTES: u64 = 128 << 20;
+/// Default [`compression`](Options::compression): zstd's own. What is joined is to stay, and nobody waits for it.
+pub const DEFAULT_COMPRESSION: i32 = 3;
 /// Joined files are committed when this much was read, so that a kill loses little and a big table does not take a
 /// version for each of them.
 const COMMIT_BYTES: u64 = 1 << 30;
@@ -54,7 +56,7 @@ const COMMIT_BYTES: u64 = 1 << 30;
 pub struct Options {
     /// The most bytes that are joined into one file. Default: [`DEFAULT_TARGET_BYTES`].
     pub target_bytes: u64,
-    /// The zstd level of the new files, 1 to 22. Default: the sink's.
+    /// The zstd level of the new files, 1 to 22. Default: [`DEFAULT_COMPRESSION`].
     pub compression: i32,
     /// Most rows of a row group. Default: the sink's.
     pub row_group_rows: usize,

@@ -13,7 +13,7 @@ use parquet::file::metadata::ParquetMetaData;
 
 use crate::Error;
 use crate::parquet::encoder::Encoder;
-use crate::parquet::file::{Finished, OpenFile};
+use crate::parquet::file::{Finished, OpenFile, sync};
 use crate::parquet::rows::Rows;
 use crate::storage::Storage;
 
@@ -55,7 +55,9 @@ pub(super) fn rewrite(
         }
     }
     file.write(encoder, &mut rows)?;
-    file.finish()
+    let mut closed = file.close()?;
+    sync(storage, std::slice::from_mut(&mut closed))?;
+    Ok(closed.finished)
 }
 
 fn open(path: &Path) -> Result<ParquetRecordBatchReader, Error> {

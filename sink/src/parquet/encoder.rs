@@ -9,6 +9,7 @@
 //! as Arrow, which can be counted, and a column's encoder ends before the next begins.
 
 use std::io::Write;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -74,16 +75,16 @@ impl Encoder {
         file: &mut SerializedFileWriter<W>,
         rows: &mut Rows,
     ) -> Result<(), ParquetError> {
-        if rows.len() > self.row_group_rows {
-            let columns = rows.take().collect::<Result<Vec<ArrayRef>, _>>()?;
-            let length = columns[0].len();
+        let length = rows.len();
+        if length > self.row_group_rows {
+            let columns = rows.take().collect::<Result<Vec<_>, _>>()?;
             for begin in (0..length).step_by(self.row_group_rows) {
-                let rows = self.row_group_rows.min(length - begin);
-                self.row_group(file, columns.iter().map(|column| Ok(column.slice(begin, rows))))?;
+                let rows = begin..(begin + self.row_group_rows).min(length);
+                self.row_group(file, columns.iter().map(|column| Ok(cut(column, &rows))))?;
             }
             return Ok(());
         }
-        if rows.len() > 0 {
+        if length > 0 {
             self.row_group(file, rows.take().map(|column| Ok(column?)))?;
         }
         Ok(())
@@ -92,20 +93,38 @@ impl Encoder {
     fn row_group<W: Write + Send>(
         &self,
         file: &mut SerializedFileWriter<W>,
-        columns: impl Iterator<Item = Result<ArrayRef, ParquetError>>,
+        columns: impl Iterator<Item = Result<Vec<ArrayRef>, ParquetError>>,
     ) -> Result<(), ParquetError> {
         let mut group = file.next_row_group()?;
         for ((field, encoders), column) in self.schema.fields().iter().zip(&self.columns).zip(columns) {
             // The number is for encryption only, and each column has a factory of its own.
-            let mut encoders = encoders.create_column_writers(0)?.into_iter();
-            for (leaf, mut encoder) in compute_leaves(field, &column?)?.iter().zip(&mut encoders) {
-                encoder.write(leaf)?;
+            let mut encoders = encoders.create_column_writers(0)?;
+            for piece in column? {
+                for (leaf, encoder) in compute_leaves(field, &piece)?.iter().zip(&mut encoders) {
+                    encoder.write(leaf)?;
+                }
+            }
+            for encoder in encoders {
                 encoder.close()?.append_to_row_group(&mut group)?;
             }
         }
         group.close()?;
         Ok(())
     }
+}
+
+/// Some rows of a column that comes in pieces.
+fn cut(pieces: &[ArrayRef], rows: &Range<usize>) -> Vec<ArrayRef> {
+    let mut at = 0;
+    let mut cut = Vec::new();
+    for piece in pieces {
+        let (begin, end) = (rows.start.max(at), rows.end.min(at + piece.len()));
+        if begin < end {
+            cut.push(piece.slice(begin - at, end - begin));
+        }
+        at += piece.len();
+    }
+    cut
 }
 
 /// The library makes the encoders of all columns at once, so each column is told as a schema of its own.

@@ -33,6 +33,12 @@ pub(crate) struct Finished {
     pub(crate) hash: String,
 }
 
+/// A whole file that is not durable yet.
+pub(crate) struct Closed {
+    file: Box<dyn WriteFile>,
+    pub(crate) finished: Finished,
+}
+
 /// Hashes what goes through, so that no file is read again to know what it should hold.
 struct HashingWriter {
     file: Box<dyn WriteFile>,
@@ -56,13 +62,20 @@ impl OpenFile {
         encoder.write(&mut self.writer, rows).map_err(|error| told(&self.path, error, &self.failure))
     }
 
-    /// Writes the footer and makes the file durable.
-    pub(crate) fn finish(self) -> Result<Finished, Error> {
+    /// Writes the footer.
+    pub(crate) fn close(self) -> Result<Closed, Error> {
         let Self { writer, path, rows, failure } = self;
-        let mut inner = writer.into_inner().map_err(|error| told(&path, error, &failure))?;
-        inner.file.sync().map_err(Error::sync(&path))?;
-        Ok(Finished { path, rows, bytes: inner.bytes, hash: hex(&inner.hasher) })
+        let inner = writer.into_inner().map_err(|error| told(&path, error, &failure))?;
+        let finished = Finished { path, rows, bytes: inner.bytes, hash: hex(&inner.hasher) };
+        Ok(Closed { file: inner.file, finished })
     }
+}
+
+/// Makes files durable.
+pub(crate) fn sync(storage: &dyn Storage, files: &mut [Closed]) -> Result<(), Error> {
+    let mut handles: Vec<&mut dyn WriteFile> = files.iter_mut().map(|file| &mut *file.file as _).collect();
+    let synced = storage.sync_files(&mut handles);
+    synced.map_err(|(position, error)| Error::sync(&files[position].finished.path)(error))
 }
 
 impl Write for HashingWriter {

@@ -145,7 +145,8 @@ fn take_away(storage: &dyn Storage, files: &[PathBuf]) -> Result<(), Error> {
     sync_all(storage, folders)
 }
 
-/// Makes the names in folders durable, from the outermost to the innermost.
+/// Makes the names in folders durable.
 fn sync_all(storage: &dyn Storage, folders: BTreeSet<&Path>) -> Result<(), Error> {
-    folders.into_iter().try_for_each(|folder| storage.sync_dir(folder).map_err(Error::sync(folder)))
+    let folders: Vec<&Path> = folders.into_iter().collect();
+    storage.sync_dirs(&folders).map_err(|(position, error)| Error::sync(folders[position])(error))
 }

@@ -1,11 +1,12 @@
 //! Rows that wait in memory for their row group.
 //!
 //! ```text
-//! batch --runs of one partition value--> Rows: a growing array a column --take--> whole arrays, to be encoded
+//! batch --runs of one partition value--> Rows: a growing array a column, and full ones --take--> to be encoded
 //! ```
 //!
 //! Each value is copied once, out of its batch: a slice would keep the whole batch in memory for as long as one
-//! partition waits, and the encoder does a third more work on rows that come in pieces.
+//! partition waits, and the encoder does a third more work on rows that come in small pieces. An array ends when it has
+//! [`PIECE_ROWS`], since one that grew on would be copied as often as it doubles.
 
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -23,17 +24,33 @@ use arrow::error::ArrowError;
 /// is most.
 const OVERHEAD: usize = 256;
 
+/// Rows from which an array is full. Of this length the encoder works as fast as on any longer one.
+const PIECE_ROWS: usize = 8192;
+
 /// Rows of a stored schema.
 pub(crate) struct Rows {
-    columns: Vec<Growing>,
+    columns: Vec<Column>,
     len: usize,
+    /// Those in growing arrays.
+    growing: usize,
     bytes: usize,
+}
+
+/// A column: full arrays, and the one that grows.
+struct Column {
+    full: Vec<ArrayRef>,
+    full_bytes: usize,
+    growing: Growing,
 }
 
 impl Rows {
     pub(crate) fn new(schema: &SchemaRef) -> Result<Self, ArrowError> {
-        let columns = schema.fields().iter().map(|field| Growing::new(field.data_type()));
-        Ok(Self { columns: columns.collect::<Result<_, _>>()?, len: 0, bytes: 0 })
+        let columns = schema.fields().iter().map(|field| {
+            let growing = Growing::new(field.data_type())?;
+            Ok(Column { full: Vec::new(), full_bytes: 0, growing })
+        });
+        let columns = columns.collect::<Result<_, ArrowError>>()?;
+        Ok(Self { columns, len: 0, growing: 0, bytes: 0 })
     }
 
     /// Adds some rows of a batch's columns, in their order. A column of strings may be of views. After an error, what
@@ -43,11 +60,21 @@ impl Rows {
         columns: impl IntoIterator<Item = &'a ArrayRef>,
         runs: &[Range<usize>],
     ) -> Result<(), ArrowError> {
-        for (growing, column) in self.columns.iter_mut().zip(columns) {
-            growing.extend(column, runs)?;
+        let rows = length(runs);
+        self.len += rows;
+        self.growing += rows;
+        let is_full = self.growing >= PIECE_ROWS;
+        self.bytes = 0;
+        for (column, values) in self.columns.iter_mut().zip(columns) {
+            column.growing.extend(values, runs)?;
+            if is_full {
+                column.end_piece()?;
+            }
+            self.bytes += OVERHEAD + column.full_bytes + column.growing.bytes();
         }
-        self.len += length(runs);
-        self.bytes = self.columns.iter().map(|column| OVERHEAD + column.bytes()).sum();
+        if is_full {
+            self.growing = 0;
+        }
         Ok(())
     }
 
@@ -60,10 +87,29 @@ impl Rows {
         self.bytes
     }
 
-    /// All rows, a column at a time, so that none need be in memory any more when the next is asked for.
-    pub(crate) fn take(&mut self) -> impl Iterator<Item = Result<ArrayRef, ArrowError>> + '_ {
+    /// All rows, a column at a time, so that none need be in memory any more when the next is asked for. Each is one
+    /// array or several, of which those of all columns are as long.
+    pub(crate) fn take(&mut self) -> impl Iterator<Item = Result<Vec<ArrayRef>, ArrowError>> + '_ {
+        let some_grow = std::mem::take(&mut self.growing) > 0;
         (self.len, self.bytes) = (0, 0);
-        self.columns.iter_mut().map(|column| column.values.finish(column.validity.finish()))
+        self.columns.iter_mut().map(move |column| {
+            column.full_bytes = 0;
+            let mut pieces = std::mem::take(&mut column.full);
+            let last = column.growing.finish(false)?;
+            if some_grow {
+                pieces.push(last);
+            }
+            Ok(pieces)
+        })
+    }
+}
+
+impl Column {
+    fn end_piece(&mut self) -> Result<(), ArrowError> {
+        let piece = self.growing.finish(true)?;
+        self.full_bytes += piece.get_buffer_memory_size();
+        self.full.push(piece);
+        Ok(())
     }
 }
 
@@ -81,8 +127,8 @@ struct Growing {
 trait Values: Send {
     fn extend(&mut self, from: &dyn Array, runs: &[Range<usize>]) -> Result<(), ArrowError>;
     fn bytes(&self) -> usize;
-    /// The values as an array; what is left is empty.
-    fn finish(&mut self, validity: Option<NullBuffer>) -> Result<ArrayRef, ArrowError>;
+    /// The values as an array; what is left is empty, with room for as many `again` if more are to come.
+    fn finish(&mut self, validity: Option<NullBuffer>, again: bool) -> Result<ArrayRef, ArrowError>;
 }
 
 impl Growing {
@@ -108,6 +154,21 @@ impl Growing {
     fn bytes(&self) -> usize {
         self.validity.allocated_size() + self.values.bytes()
     }
+
+    fn finish(&mut self, again: bool) -> Result<ArrayRef, ArrowError> {
+        self.values.finish(self.validity.finish(), again)
+    }
+}
+
+/// What there is; in its place nothing, or, `again`, room for a little more than as much.
+fn replace<T>(values: &mut Vec<T>, again: bool) -> Vec<T> {
+    if !again {
+        return std::mem::take(values);
+    }
+    // It is to wait: what was set aside while it grew would wait with it.
+    values.shrink_to_fit();
+    let room = values.len() + values.len() / 4;
+    std::mem::replace(values, Vec::with_capacity(room))
 }
 
 /// Room for values of a stored type.
@@ -161,8 +222,8 @@ impl<T: ArrowPrimitiveType> Values for Primitive<T> {
         self.values.capacity() * size_of::<T::Native>()
     }
 
-    fn finish(&mut self, validity: Option<NullBuffer>) -> Result<ArrayRef, ArrowError> {
-        let values = ScalarBuffer::from(std::mem::take(&mut self.values));
+    fn finish(&mut self, validity: Option<NullBuffer>, again: bool) -> Result<ArrayRef, ArrowError> {
+        let values = ScalarBuffer::from(replace(&mut self.values, again));
         let array = PrimitiveArray::<T>::try_new(values, validity)?;
         Ok(Arc::new(array.with_data_type(self.kind.clone())))
     }
@@ -186,7 +247,7 @@ impl Values for Booleans {
         self.0.capacity() / 8
     }
 
-    fn finish(&mut self, validity: Option<NullBuffer>) -> Result<ArrayRef, ArrowError> {
+    fn finish(&mut self, validity: Option<NullBuffer>, _again: bool) -> Result<ArrayRef, ArrowError> {
         Ok(Arc::new(BooleanArray::new(self.0.finish(), validity)))
     }
 }
@@ -238,9 +299,10 @@ impl<T: ByteArrayType<Offset = i32>> Values for Bytes<T> {
         self.offsets.capacity() * size_of::<i32>() + self.data.capacity()
     }
 
-    fn finish(&mut self, validity: Option<NullBuffer>) -> Result<ArrayRef, ArrowError> {
-        let Self { offsets, data, .. } = std::mem::take(self);
-        let offsets = OffsetBuffer::new(offsets.into());
+    fn finish(&mut self, validity: Option<NullBuffer>, again: bool) -> Result<ArrayRef, ArrowError> {
+        let offsets = OffsetBuffer::new(replace(&mut self.offsets, again).into());
+        self.offsets.push(0);
+        let data = replace(&mut self.data, again);
         Ok(Arc::new(GenericByteArray::<T>::try_new(offsets, data.into(), validity)?))
     }
 }
@@ -271,9 +333,10 @@ impl Values for Lists {
         self.offsets.capacity() * size_of::<i32>() + self.elements.bytes()
     }
 
-    fn finish(&mut self, validity: Option<NullBuffer>) -> Result<ArrayRef, ArrowError> {
-        let offsets = OffsetBuffer::new(std::mem::replace(&mut self.offsets, vec![0]).into());
-        let elements = self.elements.values.finish(self.elements.validity.finish())?;
+    fn finish(&mut self, validity: Option<NullBuffer>, again: bool) -> Result<ArrayRef, ArrowError> {
+        let offsets = OffsetBuffer::new(replace(&mut self.offsets, again).into());
+        self.offsets.push(0);
+        let elements = self.elements.finish(again)?;
         Ok(Arc::new(ListArray::try_new(self.element.clone(), offsets, elements, validity)?))
     }
 }
@@ -297,8 +360,8 @@ impl Values for Structs {
         self.columns.iter().map(Growing::bytes).sum()
     }
 
-    fn finish(&mut self, validity: Option<NullBuffer>) -> Result<ArrayRef, ArrowError> {
-        let columns = self.columns.iter_mut().map(|column| column.values.finish(column.validity.finish()));
+    fn finish(&mut self, validity: Option<NullBuffer>, again: bool) -> Result<ArrayRef, ArrowError> {
+        let columns = self.columns.iter_mut().map(|column| column.finish(again));
         let columns = columns.collect::<Result<_, _>>()?;
         let len = std::mem::take(&mut self.len);
         Ok(Arc::new(StructArray::try_new_with_length(self.fields.clone(), columns, validity, len)?))
@@ -368,6 +431,13 @@ mod tests {
         all
     }
 
+    /// All rows of the one column there is.
+    fn joined(rows: &mut Rows, kind: &DataType) -> ArrayRef {
+        let mut pieces = rows.take().next().unwrap().unwrap();
+        pieces.push(column(kind, &[]));
+        concat(&pieces.iter().map(AsRef::as_ref).collect::<Vec<_>>()).unwrap()
+    }
+
     /// Runs in order, from lengths of what is left out and what is taken.
     fn runs(lengths: &[(usize, usize)], rows: usize) -> Vec<Range<usize>> {
         let mut at = 0;
@@ -415,19 +485,35 @@ mod tests {
                         for column in [&slice, &handed] {
                             let mut again = Rows::new(&schema).unwrap();
                             again.extend([column], &runs).unwrap();
-                            let found = again.take().next().unwrap().unwrap();
-                            prop_assert_eq!(&found, expected.last().unwrap());
+                            prop_assert_eq!(&joined(&mut again, &kind), expected.last().unwrap());
                         }
                         rows.extend([&handed], &runs).unwrap();
                     }
                     let expected = concat(&expected.iter().map(AsRef::as_ref).collect::<Vec<_>>()).unwrap();
                     prop_assert_eq!(rows.len(), expected.len());
-                    let found = rows.take().next().unwrap().unwrap();
+                    let found = joined(&mut rows, &kind);
                     RecordBatch::try_new(schema.clone(), vec![found.clone()]).unwrap();
                     prop_assert_eq!(&found, &expected);
                     prop_assert_eq!(rows.len(), 0);
                 }
             }
+        }
+    }
+
+    #[test]
+    fn rows_of_many_pieces_keep_their_order() {
+        for kind in kinds() {
+            let schema: SchemaRef = Arc::new(Schema::new(vec![Field::new("c", kind.clone(), true)]));
+            let numbers: Vec<Option<u8>> =
+                (0..5000_usize).map(|n| (n % 7 != 3).then_some((n % 9) as u8)).collect();
+            let batch = column(&kind, &numbers);
+            let mut rows = Rows::new(&schema).unwrap();
+            let batches = 2 + 2 * PIECE_ROWS / batch.len();
+            for _ in 0..batches {
+                rows.extend([&batch], std::slice::from_ref(&(0..batch.len()))).unwrap();
+            }
+            let expected = concat(&vec![batch.as_ref(); batches]).unwrap();
+            assert_eq!(&joined(&mut rows, &kind), &expected);
         }
     }
 
@@ -444,9 +530,10 @@ mod tests {
             rows.extend(&columns, &[0..1000]).unwrap();
         }
         // Eight bytes for a number, four and three for a string.
-        assert!((140_000..400_000).contains(&rows.bytes()), "{}", rows.bytes());
-        rows.take().for_each(|column| assert_eq!(column.unwrap().len(), 10_000));
-        let left: usize = rows.columns.iter().map(Growing::bytes).sum();
+        assert!((140_000..330_000).contains(&rows.bytes()), "{}", rows.bytes());
+        let lengths = |pieces: Vec<ArrayRef>| pieces.iter().map(|piece| piece.len()).collect::<Vec<_>>();
+        rows.take().for_each(|pieces| assert_eq!(lengths(pieces.unwrap()), [9000, 1000]));
+        let left: usize = rows.columns.iter().map(|column| column.growing.bytes() + column.full_bytes).sum();
         assert!(rows.bytes() == 0 && left < 100, "{left}");
     }
 }

@@ -9,7 +9,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 
 use super::encoder::Encoder;
-use super::file::{Finished, OpenFile};
+use super::file::{Closed, Finished, OpenFile, sync};
 use super::log::DataFile;
 use super::rows::Rows;
 use super::split::{Splitter, Values};
@@ -20,6 +20,9 @@ use crate::{Error, SinkConfig, hive};
 /// Most bytes of rows that wait, whatever is asked for: an array of strings holds two gigabytes, of which this leaves one
 /// for the batch that is added.
 const MAX_BUFFER_BYTES: usize = 1 << 30;
+
+/// Files that are made durable together: waiting for one takes as long as for some.
+const SYNC_FILES: usize = 64;
 
 /// Writes the rows of one table, be it the one of good or of rejected records.
 pub(crate) struct TableWriter {
@@ -39,6 +42,8 @@ pub(crate) struct TableWriter {
     budget: usize,
     parts: BTreeMap<Values, Part>,
     pending_bytes: usize,
+    /// Files that are whole, but not durable yet: at most [`SYNC_FILES`].
+    closed: Vec<(Values, Closed)>,
     finished: Vec<(Values, Finished)>,
     /// Number of the next file. It goes on through aborted epochs, so that no name is used twice.
     next_file: u64,
@@ -79,6 +84,7 @@ impl TableWriter {
             budget: config.buffer_bytes.min(MAX_BUFFER_BYTES),
             parts: BTreeMap::new(),
             pending_bytes: 0,
+            closed: Vec::new(),
             finished: Vec::new(),
             next_file: 0,
             writes: 0,
@@ -127,6 +133,7 @@ impl TableWriter {
             }
             self.close(&values)?;
         }
+        self.sync()?;
         Ok(self.finished.iter().map(|(values, file)| self.describe(values, file)).collect())
     }
 
@@ -140,6 +147,7 @@ impl TableWriter {
     pub(crate) fn abort(&mut self) {
         self.parts.clear();
         self.pending_bytes = 0;
+        self.closed.clear();
         self.finished.clear();
     }
 
@@ -162,19 +170,26 @@ impl TableWriter {
         file.write(&self.encoder, &mut part.rows)
     }
 
-    /// Finishes the file that was not written to for longest if one more would be too many.
+    /// Ends what is whole, and then the file that was not written to for longest, if one more would be too many.
     fn make_room(&mut self, but: &Values) -> Result<(), Error> {
-        let open = || self.parts.iter().filter(|(values, part)| part.file.is_some() && *values != but);
-        if open().count() < self.max_open {
+        let is_open = |(values, part): &(&Values, &Part)| part.file.is_some() && *values != but;
+        let open = self.parts.iter().filter(is_open).count();
+        if open + self.closed.len() < self.max_open {
             return Ok(());
         }
-        let oldest = open().min_by_key(|(_, part)| part.last_write).map(|(values, _)| values.clone());
-        let Some(values) = oldest else { return Ok(()) };
-        if self.parts[&values].rows.len() == 0 {
-            return self.close(&values);
+        self.sync()?;
+        if open < self.max_open {
+            return Ok(());
         }
-        let file = self.parts.get_mut(&values).and_then(|part| part.file.take());
-        self.finish_file(values, file)
+        let oldest = self.parts.iter().filter(is_open).min_by_key(|(_, part)| part.last_write);
+        let Some(values) = oldest.map(|(values, _)| values.clone()) else { return Ok(()) };
+        if self.parts[&values].rows.len() == 0 {
+            self.close(&values)?;
+        } else {
+            let file = self.parts.get_mut(&values).and_then(|part| part.file.take());
+            self.finish_file(values, file)?;
+        }
+        self.sync()
     }
 
     fn close(&mut self, values: &Values) -> Result<(), Error> {
@@ -184,8 +199,17 @@ impl TableWriter {
 
     fn finish_file(&mut self, values: Values, file: Option<OpenFile>) -> Result<(), Error> {
         if let Some(file) = file {
-            self.finished.push((values, file.finish()?));
+            self.closed.push((values, file.close()?));
         }
+        if self.closed.len() >= SYNC_FILES { self.sync() } else { Ok(()) }
+    }
+
+    /// Makes whole files durable.
+    fn sync(&mut self) -> Result<(), Error> {
+        let (values, mut files): (Vec<Values>, Vec<Closed>) =
+            std::mem::take(&mut self.closed).into_iter().unzip();
+        sync(&*self.storage, &mut files)?;
+        self.finished.extend(values.into_iter().zip(files.into_iter().map(|file| file.finished)));
         Ok(())
     }
 
