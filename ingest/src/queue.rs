@@ -264,3 +264,106 @@ unsafe fn bytes<'t>(data: *const std::ffi::c_void, len: usize) -> Option<&'t [u8
     // SAFETY: the caller's promise.
     (!ptr::eq(data, ptr::null())).then(|| unsafe { slice::from_raw_parts(data.cast::<u8>(), len) })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::panic::catch_unwind;
+    use std::time::Instant;
+
+    use puddle_testkit::{Embedded, Record, produce, topics, unique};
+    use rdkafka::TopicPartitionList;
+    use rdkafka::config::ClientConfig;
+
+    use super::*;
+
+    const RECORDS: i64 = 100;
+
+    /// Writes down offsets, and an end as the negative of its offset.
+    #[derive(Default)]
+    struct Notes {
+        offsets: Vec<Offset>,
+        break_at: Option<Offset>,
+        panic_at: Option<Offset>,
+    }
+
+    impl Receive for Notes {
+        fn find(&self, _: &str, partition: i32) -> Option<usize> {
+            (partition == 0).then_some(0)
+        }
+
+        fn receive(&mut self, _: usize, item: Item<'_>) -> ControlFlow<()> {
+            let offset = match item {
+                Item::Record { offset, .. } => offset,
+                Item::End { next } => -next,
+                Item::Error(error) => panic!("{error:?}"),
+            };
+            self.offsets.push(offset);
+            assert!(self.panic_at != Some(offset), "as told");
+            match self.break_at == Some(offset) {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            }
+        }
+    }
+
+    /// A queue to which all records of partition 0, and those of one more, are on their way.
+    fn queue(embedded: &Embedded) -> MessageQueue {
+        let (brokers, topic) = (embedded.brokers(), unique("queue"));
+        topics::create(&brokers, &topic, 2);
+        produce(&brokers, &topic, (0..2 * RECORDS).map(|id| Record::new(id.to_string()).to((id % 2) as i32)));
+        let mut config = ClientConfig::new();
+        config
+            .set("bootstrap.servers", &brokers)
+            .set("group.id", "queue")
+            .set("enable.partition.eof", "true");
+        let consumer: BaseConsumer<Context> = config.create_with_context(Context::default()).unwrap();
+        let queue = MessageQueue::new(Arc::new(consumer));
+        let mut assignment = TopicPartitionList::new();
+        for partition in 0..2 {
+            queue.lead_here(&TopicPartition::new(&*topic, partition));
+            assignment.add_partition_offset(&topic, partition, rdkafka::Offset::Beginning).unwrap();
+        }
+        queue.consumer.assign(&assignment).unwrap();
+        queue
+    }
+
+    /// Serves until partition 0 ends.
+    fn to_the_end(queue: &MessageQueue, notes: &mut Notes) {
+        let begin = Instant::now();
+        while notes.offsets.last() != Some(&-RECORDS) {
+            assert!(begin.elapsed() < Duration::from_secs(60), "{:?}", notes.offsets);
+            queue.serve(Duration::from_millis(20), notes);
+        }
+    }
+
+    fn all() -> Vec<Offset> {
+        (0..RECORDS).chain([-RECORDS]).collect()
+    }
+
+    #[test]
+    fn breaking_off_leaves_the_rest_in_its_order() {
+        let embedded = Embedded::start();
+        let queue = queue(&embedded);
+        let mut notes = Notes { break_at: Some(41), ..Notes::default() };
+        let begin = Instant::now();
+        while notes.offsets.last() != Some(&41) {
+            assert!(begin.elapsed() < Duration::from_secs(60), "{:?}", notes.offsets);
+            queue.serve(Duration::from_millis(20), &mut notes);
+        }
+        to_the_end(&queue, &mut notes);
+        assert_eq!(notes.offsets, all());
+    }
+
+    #[test]
+    fn a_panic_comes_through_and_loses_nothing_that_was_not_handed_over() {
+        let embedded = Embedded::start();
+        let queue = queue(&embedded);
+        let mut notes = Notes { panic_at: Some(41), ..Notes::default() };
+        let panic = catch_unwind(AssertUnwindSafe(|| to_the_end(&queue, &mut notes))).unwrap_err();
+        assert_eq!(panic.downcast_ref::<&str>(), Some(&"as told"));
+        assert_eq!(notes.offsets, (0..=41).collect::<Vec<_>>());
+        notes.panic_at = None;
+        to_the_end(&queue, &mut notes);
+        assert_eq!(notes.offsets, all());
+    }
+}
