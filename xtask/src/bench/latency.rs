@@ -60,7 +60,7 @@ struct Latency {
 /// Measures every interval, and prints the table.
 pub(super) fn latency(args: &Args) -> anyhow::Result<()> {
     let stage = Stage::build(&args.tested)?;
-    let topics = Topics::new(&stage.puddle, &stage.brokers, 8, "none");
+    let mut topics = Topics::new(&stage.puddle, &stage.brokers, 8, "none");
     let rate = match args.rate {
         Some(rate) => rate,
         None => half_of_peak(&stage)?,
@@ -70,7 +70,7 @@ pub(super) fn latency(args: &Args) -> anyhow::Result<()> {
         "| ---: | ---: | ---: | ---: | ---: | ---: |".to_owned(),
     ];
     for interval in INTERVALS {
-        let (sent, latency) = watch(&stage, &topics, rate, rate * args.seconds, interval)?;
+        let (sent, latency) = watch(&stage, &mut topics, rate, rate * args.seconds, interval)?;
         let (p50, p99, allowed) = (latency.p50_ms, latency.p99_ms, interval + ALLOWED);
         eprintln!("every {interval} ms: p50 {p50} ms, p99 {p99} ms, allowed {allowed} ms");
         let [asked, sent] = [rate as f64, sent].map(thousands);
@@ -103,7 +103,7 @@ fn half_of_peak(stage: &Stage) -> anyhow::Result<u64> {
 /// Sends so many records at a rate while Puddle runs. Returns the rate that the producer kept, and the latency.
 fn watch(
     stage: &Stage,
-    topics: &Topics<'_>,
+    topics: &mut Topics<'_>,
     rate: u64,
     records: u64,
     interval: u64,
@@ -143,6 +143,7 @@ fn watch(
     until(&mut run, &at("log"), "the last commit", |log| committed(log) >= rows * passes)?;
     Command::new("sh").args(["-c", &format!("kill -s TERM {}", run.id())]).status()?;
     let status = run.wait()?;
+    topics.delete(&topic)?;
     let log = fs::read_to_string(at("log")).unwrap_or_default();
     ensure!(status.success(), "puddle ended with {status}: {}", tail(&log, 5));
     let summary: Summary = serde_json::from_str(&fs::read_to_string(at("summary"))?)?;
