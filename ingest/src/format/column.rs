@@ -14,8 +14,8 @@ use std::mem::take;
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, ArrowPrimitiveType, BinaryArray, BooleanArray, ListArray, PrimitiveArray,
-    StringArray, StructArray, types::*,
+    ArrayRef, ArrowPrimitiveType, BinaryArray, BooleanArray, ListArray, PrimitiveArray, StringArray,
+    StructArray, types::*,
 };
 use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer, OffsetBuffer};
 use arrow::datatypes::{FieldRef, Fields};
@@ -138,10 +138,6 @@ impl Column {
             Values::List(list) => list.len(),
         }
     }
-
-    /// Marks the value that was just appended to `values` as there.
-    #[inline]
-    pub(crate) fn mark_valid(&mut self) {}
 
     /// Appends a null, whether or not the column is nullable: below a null object every column has one.
     pub(crate) fn append_null(&mut self) {

@@ -1,16 +1,19 @@
 //! JSON records to Arrow columns, straight from bytes.
 //!
 //! ```text
-//! RawBatch --record--> serde_json's tokens --visit--> column buffers --finish--> Batch.rows
-//!                             |                            ^
-//!                             +-- does not fit: truncate --+--> Batch.rejected
+//! RawBatch --record--> fast: bytes, led by the keys of the records before --+--> column buffers --finish--> Batch.rows
+//!                        | odd: truncate                                    |
+//!                        +----> general: serde_json's tokens ---visit-------+
+//!                                 | does not fit: truncate
+//!                                 +--> Batch.rejected
 //! ```
 //!
 //! The [`Decoder`] walks each record once, led by the schema, and appends values to the buffers of the columns; no
-//! tree of the record is ever built and nothing is allocated for a record that fits. When a record does not fit, all
-//! buffers are cut back to where they were before it, nested ones included, so it leaves nothing behind; its raw bytes
-//! and a reason such as ``field `a.b[2].c`: expected int64, found string "x"`` become a rejected row, and the batch
-//! goes on.
+//! tree of the record is ever built and nothing is allocated for a record that fits. There are two ways: the fast one
+//! knows only what fits, and leaves the rest to the general one, which knows all rules below and their reasons. What the
+//! fast way takes, the general one would take alike. When a record does not fit, all buffers are cut back to where they
+//! were before it, nested ones included, so it leaves nothing behind; its raw bytes and a reason such as
+//! ``field `a.b[2].c`: expected int64, found string "x"`` become a rejected row, and the batch goes on.
 //!
 //! # What fits
 //! - The value is one JSON object in UTF-8 (RFC 8259), with whitespace around it and nothing else. A leading byte

@@ -184,7 +184,6 @@ impl ValueSeed<'_> {
             }
             _ => return Err(self.context.mismatch(self.column, Found::Text(text))),
         }
-        self.column.mark_valid();
         Ok(())
     }
 
@@ -196,7 +195,6 @@ impl ValueSeed<'_> {
             Values::Json(values) if !scalar::nests_deeper(text, MAX_JSON_DEPTH) => values.push(text),
             _ => return Err(self.context.mismatch(self.column, Found::TooDeep(MAX_JSON_DEPTH))),
         }
-        self.column.mark_valid();
         Ok(())
     }
 
@@ -225,7 +223,6 @@ impl ValueSeed<'_> {
         if !fits {
             return Err(self.context.mismatch(column, Found::Integer(value.into())));
         }
-        column.mark_valid();
         Ok(())
     }
 }
@@ -251,7 +248,6 @@ impl<'de> Visitor<'de> for ValueSeed<'_> {
             return Err(self.context.mismatch(self.column, Found::Bool(value)));
         };
         values.push(value);
-        self.column.mark_valid();
         Ok(())
     }
 
@@ -289,7 +285,6 @@ impl<'de> Visitor<'de> for ValueSeed<'_> {
         if !fits {
             return Err(self.context.mismatch(column, Found::String(value)));
         }
-        column.mark_valid();
         Ok(())
     }
 
@@ -309,7 +304,6 @@ impl<'de> Visitor<'de> for ValueSeed<'_> {
             }
         }
         list.end();
-        self.column.mark_valid();
         Ok(())
     }
 
@@ -318,7 +312,6 @@ impl<'de> Visitor<'de> for ValueSeed<'_> {
             return Err(self.context.mismatch(self.column, Found::Object));
         };
         object.read(map, self.context)?;
-        self.column.mark_valid();
         Ok(())
     }
 }
