@@ -208,3 +208,33 @@ pub(crate) fn write_synced(storage: &dyn Storage, path: &Path, bytes: &[u8]) -> 
     file.write_all(bytes).map_err(Error::io("write", path))?;
     file.sync().map_err(Error::sync(path))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_what_is_synced_side_by_side_each_is_and_an_error_names_its_own() {
+        let storage = LocalStorage { durable: true };
+        let dir = tempfile::tempdir().unwrap();
+        let mut folders: Vec<_> = (0..21).map(|n| dir.path().join(n.to_string())).collect();
+        folders.iter().for_each(|folder| fs::create_dir(folder).unwrap());
+        let sync = |folders: &[std::path::PathBuf]| {
+            storage.sync_dirs(&folders.iter().map(AsRef::as_ref).collect::<Vec<_>>())
+        };
+        sync(&folders).unwrap();
+        folders[17] = dir.path().join("missing");
+        let (position, error) = sync(&folders).unwrap_err();
+        assert_eq!((position, error.kind()), (17, io::ErrorKind::NotFound));
+
+        for files in 0..20 {
+            let mut synced: Vec<u32> = vec![0; files];
+            side_by_side(true, &mut synced, |count| {
+                *count += 1;
+                Ok(())
+            })
+            .unwrap();
+            assert_eq!(synced, vec![1; files]);
+        }
+    }
+}
