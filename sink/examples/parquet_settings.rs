@@ -21,8 +21,12 @@ use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::{
     EnabledStatistics, WriterProperties, WriterPropertiesBuilder, WriterVersion,
 };
+use parquet::schema::types::ColumnPath;
 
 const REPEAT: usize = 7;
+
+/// The columns of strings among the flights'.
+const TEXT: [&str; 5] = ["carrier", "airline", "tailnum", "origin", "dest"];
 
 type Change = fn(WriterPropertiesBuilder) -> WriterPropertiesBuilder;
 
@@ -52,6 +56,12 @@ const SETTINGS: &[(&str, Change)] = &[
     ("batches of 16,384 values", |it| it.set_write_batch_size(16_384)),
     ("format 2", |it| it.set_writer_version(WriterVersion::PARQUET_2_0)),
     ("chosen", chosen),
+    ("chosen, but zstd 3", |it| chosen(it).set_compression(zstd(3))),
+    ("chosen, but strings without statistics", |it| {
+        TEXT.iter().fold(chosen(it), |it, column| {
+            it.set_column_statistics_enabled(ColumnPath::from(*column), EnabledStatistics::None)
+        })
+    }),
 ];
 
 fn main() {
