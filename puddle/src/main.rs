@@ -1,5 +1,6 @@
 //! Puddle: a data lake small enough to jump into. The command line; glue only.
 
+mod allocator;
 mod broker;
 mod cli;
 mod commands;
@@ -39,7 +40,8 @@ fn trace(verbose: u8) {
         // The Delta library calls errors what Puddle tries again, and tells of every snapshot.
         0 => "warn,delta_kernel=off",
         1 => "info,delta_kernel=off",
-        2 => "debug,delta_kernel=info",
+        // The SQL parser tells of every word.
+        2 => "debug,delta_kernel=info,sqlparser=info",
         _ => "trace",
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
