@@ -48,11 +48,11 @@ fn declared(kind: Kind, required: bool) -> ValueDecl {
 /// A value that fits; `seeds` decide which.
 fn fitting(value: &ValueDecl, seeds: &mut impl Iterator<Item = u64>) -> Value {
     let seed = seeds.next().unwrap_or(1);
-    if value.nullable && seed % 4 == 0 {
+    if value.nullable && seed.is_multiple_of(4) {
         return Value::Null;
     }
     match &value.kind {
-        Kind::Bool => (seed % 2 == 0).into(),
+        Kind::Bool => (seed.is_multiple_of(2)).into(),
         Kind::Int32 => (seed as i32).into(),
         Kind::Int64 => (seed as i64).into(),
         Kind::Float64 => (seed as i64 as f64 / 8.0).into(),

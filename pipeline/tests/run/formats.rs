@@ -31,7 +31,7 @@ impl Topic {
 
     /// A pipeline for the topic, with these lines in its `[ingest]` table, and this SQL, or every column.
     fn bench(&self, ingest: &str, sql: Option<&str>) -> Bench {
-        let bench = Bench::new(&self.broker.brokers(), &[self.name.clone()], "rows = 1000");
+        let bench = Bench::new(&self.broker.brokers(), std::slice::from_ref(&self.name), "rows = 1000");
         let file = bench.folder.path().join("pipeline.toml");
         let text = std::fs::read_to_string(&file).unwrap();
         let kept: Vec<&str> = text.lines().filter(|line| !line.starts_with("schema = ")).collect();

@@ -527,7 +527,7 @@ mod tests {
         let columns = [column(&DataType::Int64, &numbers), column(&DataType::Utf8, &numbers)];
         let mut rows = Rows::new(&schema).unwrap();
         for _ in 0..10 {
-            rows.extend(&columns, &[0..1000]).unwrap();
+            rows.extend(&columns, std::slice::from_ref(&(0..1000))).unwrap();
         }
         // Eight bytes for a number, four and three for a string.
         assert!((140_000..330_000).contains(&rows.bytes()), "{}", rows.bytes());

@@ -122,7 +122,7 @@ pub(super) fn read(folder: &Path) -> anyhow::Result<Contender> {
 fn parse(text: &str) -> anyhow::Result<Contender> {
     let contender: Contender = toml::from_str(text)?;
     ensure!(
-        contender.missing.is_some() != !contender.command.is_empty(),
+        contender.missing.is_some() == contender.command.is_empty(),
         "it has either a `command`, or a reason why it is `missing`"
     );
     Ok(contender)
