@@ -45,6 +45,8 @@ class FlightsPart(StatefulSourcePartition):
                 "enable.auto.commit": False,
                 "fetch.message.max.bytes": 4 << 20,
                 "queued.max.messages.kbytes": 32 << 10,
+                # A second by default: so long a queue that has run full would be left alone.
+                "fetch.queue.backoff.ms": 5,
             }
         )
         topic = os.environ["BENCH_TOPIC"]

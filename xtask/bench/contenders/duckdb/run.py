@@ -99,6 +99,8 @@ def work(worker: int, group: str, first_record) -> None:
             "enable.auto.commit": False,
             "fetch.message.max.bytes": 4 << 20,
             "queued.max.messages.kbytes": 32 << 10,
+            # A second by default: so long a queue that has run full would be left alone.
+            "fetch.queue.backoff.ms": 5,
         }
     )
     # Assigned by hand, so that nobody waits for a group to form.

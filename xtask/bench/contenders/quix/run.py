@@ -74,7 +74,12 @@ def work(worker: int, group: str, first_record) -> None:
         commit_every=200_000,
         commit_interval=5.0,
         state_dir=os.path.join(os.environ["BENCH_WORK"], "state"),
-        consumer_extra_config={"fetch.message.max.bytes": 4 << 20, "queued.max.messages.kbytes": 32 << 10},
+        consumer_extra_config={
+            "fetch.message.max.bytes": 4 << 20,
+            "queued.max.messages.kbytes": 32 << 10,
+            # A second by default: so long a queue that has run full would be left alone.
+            "fetch.queue.backoff.ms": 5,
+        },
         broker_availability_timeout=0,
         auto_create_topics=False,
         loglevel="WARNING",
