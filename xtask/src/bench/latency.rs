@@ -123,6 +123,8 @@ fn watch(
     let mut run = Command::new(&stage.puddle);
     run.arg("run").arg(folder.path()).args(["--brokers", &stage.brokers, "--json", "--lake"]).arg(at("lake"));
     run.args(["--set", &format!("ingest.topics=[\"{topic}\"]"), "--set", "commit.rows=100000000"]);
+    // Kafka gives a member that comes back what it had, and that was another topic.
+    run.args(["--set", &format!("ingest.group=\"{topic}\"")]);
     run.args(["--set", &format!("commit.every=\"{interval}ms\"")]);
     run.args(["--set", &format!("reference.airlines.path=\"{}\"", stage.airlines.display())]);
     run.env("RUST_LOG", "warn,puddle_ingest=debug,puddle_pipeline=debug");
